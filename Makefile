@@ -1,0 +1,54 @@
+# Every target does its own set-up: Python 3.11 or later and make are all a machine needs.
+#   make test     the whole suite            make demo        three hosts and a balancer, on one page
+#   make lint     ruff, mypy, imports        make demo-check  the same without a page: kills hosts, counts what was lost
+#   make bench    what a session costs       make format      put the code into the one format
+PYTHON ?= python3
+VENV ?= .venv
+BIN ?= $(VENV)/bin
+READY ?= $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help test lint pytest ruff types imports format bench demo demo-check clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+test: pytest
+lint: ruff types imports
+
+pytest: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+ruff: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmark $(ARGS)
+
+demo: $(READY)
+	$(BIN)/python -m demo_app $(ARGS)
+
+demo-check: $(READY)
+	$(BIN)/python -m demo_app check $(ARGS)
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11 or missing: name another one, as in  make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+	  { echo "this Python has no ensurepip: install the package python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

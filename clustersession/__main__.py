@@ -1,0 +1,7 @@
+"""`python -m clustersession` is the command `clustersession`."""
+
+import sys
+
+from clustersession.cli.main import main
+
+sys.exit(main())

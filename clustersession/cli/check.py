@@ -1,0 +1,78 @@
+"""`clustersession check`: what is wrong with the settings here, what may be, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ..config import Config
+from ..core.keyring import KeyRing
+from ..errors import ClusterSessionError
+from ..settings import is_loopback, load_settings, notes, process_environ, unresolved_peers
+from ..store.locks import NodeLock
+from ..store.place import make_private, place_for
+from ..store.sizing import store_bytes
+
+WRONG_EXIT: Final = 78
+
+
+def check(_: argparse.Namespace) -> int:
+    """Prints a line for each finding, `ok`, `note` or `wrong`. Creates nothing, so it may run as another user than the app's."""
+    logging.getLogger("clustersession.settings").setLevel(logging.ERROR)  # its warnings are the notes below
+    wrong = False
+    for word, text in findings():
+        print(f"{word:<6}{text}")
+        wrong = wrong or word == "wrong"
+    return WRONG_EXIT if wrong else 0
+
+
+def findings() -> Iterator[tuple[str, str]]:
+    """Findings as word and text, in the order in which things are needed."""
+    environ = process_environ()
+    try:
+        config = load_settings(environ, under_test=False)
+    except ClusterSessionError as error:
+        yield "wrong", str(error)
+        return
+    kids = ", ".join(map(str, KeyRing.parse(config.secret).kids))
+    yield "ok", f"settings: node {config.node} of cluster {config.cluster}, mode {config.mode}, keys {kids}"
+    for note in notes(environ, config):
+        yield "note", note
+    if config.mode == "dev":
+        yield "note", "dev mode: there is no node, no store on disk and no peer to check"
+        return
+    yield from _peers(config)
+    try:
+        yield from _place(config, place_for(config, environ))
+    except ClusterSessionError as error:
+        yield "wrong", str(error)
+
+
+def _peers(config: Config) -> Iterator[tuple[str, str]]:
+    if not config.peers:
+        yield "note", "no peers: this host is alone, every session has one copy. Name the others in CLUSTERSESSION_PEERS."
+        return
+    unresolved = unresolved_peers(config)
+    for problem in unresolved:
+        yield "note", f"peer {problem}. This may be right elsewhere or later."
+    if len(unresolved) < len(config.peers):
+        yield "ok", f"peers: {len(config.peers) - len(unresolved)} of {len(config.peers)} have an address"
+    if config.tls is None and not is_loopback(config.listen.host):
+        yield "note", "no TLS between the hosts: values are sealed, but who calls whom can be seen. Set CLUSTERSESSION_TLS_*."
+
+
+def _place(config: Config, place: Path) -> Iterator[tuple[str, str]]:
+    if place.is_dir():
+        make_private(place)  # exists, so this only looks
+    there = next(each for each in (place, *place.parents) if each.is_dir())
+    size = store_bytes(there, config.limits.store_bytes_max, own=_used(place))
+    yield "ok", f"place: {place} has room for {size // 2**20} MiB"
+    holder = NodeLock(place).holder()
+    yield "ok", "node: none runs now" if holder is None else f"node: runs as process {holder or 'of another container'}"
+
+
+def _used(place: Path) -> int:
+    return sum(each.stat().st_blocks * 512 for each in place.rglob("*") if each.is_file())

@@ -1,0 +1,52 @@
+"""`clustersession node` and `clustersession run`: the processes that stay."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..config import Config
+from ..errors import ConfigError
+from ..node.launch import node_command, node_environ
+from ..node.notify import READY, announce
+from ..node.spawn import detach, end_after_last_worker
+from ..node.supervise import Commands, Supervisor
+from ..settings import load_settings, process_environ
+from ..store.place import make_private, place_for
+
+
+def node(options: argparse.Namespace) -> int:
+    """Runs the node in this process until it is told to end; with `--spawned` in a child, until the last worker has gone."""
+    config = load_settings(under_test=False)
+    if config.mode == "dev":
+        raise ConfigError("CLUSTERSESSION_MODE", "dev mode has no node", "Unset it to run one.")
+    if options.spawned:
+        place = place_for(config, process_environ())
+        make_private(place)
+        detach(place, config.timeouts.ready_s)
+        end_after_last_worker(place)
+    from ..node.daemon import run as run_daemon  # late: the spawning process above does not need it
+
+    return run_daemon(config)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the node and the app. In dev mode, which has no node, this process becomes the app."""
+    command: list[str] = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        options.parser.error("name the app's command: clustersession run -- gunicorn app:app")
+    config = load_settings(under_test=False)
+    environ = process_environ()
+    if config.mode == "dev":
+        os.execvpe(command[0], command, environ)  # noqa: S606  (the app's command, as given)
+    return _supervised(config, command, environ)
+
+
+def _supervised(config: Config, command: list[str], environ: dict[str, str]) -> int:
+    commands = Commands(
+        node=node_command(),
+        node_environ=node_environ(config),
+        app=command,
+        app_environ={**environ, "CLUSTERSESSION_SPAWN": "0"},
+    )
+    return Supervisor(commands, ready_s=config.timeouts.ready_s, on_app=lambda: announce(READY, environ)).run()

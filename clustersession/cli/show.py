@@ -1,0 +1,98 @@
+"""`clustersession settings`, `status`, `tags` and `key new`: what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..config import Address
+from ..core.keyring import KeyRing
+from ..errors import ClusterSessionError, ConfigError
+from ..settings import load_admin, load_settings, new_key, process_environ, reference_page, shown
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def settings(options: argparse.Namespace) -> int:
+    """Every setting with its value in force, secrets masked; or the reference page."""
+    if options.reference:
+        print(reference_page(), end="")
+        return 0
+    environ = process_environ()
+    for line in shown(load_settings(environ, under_test=False), environ):
+        print(f"{line.setting.name:<34} {'set' if line.given else '':<4} {line.value}".rstrip())
+    return 0
+
+
+def key_new(options: argparse.Namespace) -> int:
+    """A fresh key on standard output, and nothing else."""
+    print(new_key(_free_kid() if options.kid is None else options.kid))
+    return 0
+
+
+def _free_kid() -> int:
+    try:
+        config = load_settings(under_test=False)
+    except ConfigError:
+        return 1  # there is no ring yet, or none that could be kept
+    taken: tuple[int, ...] = () if config.mode == "dev" else KeyRing.parse(config.secret).kids
+    return next((kid for kid in range(1, 256) if kid not in taken), 0)
+
+
+def status(options: argparse.Namespace) -> int:
+    """What the node says of itself. Exits with 1 while it is not ready."""
+    found, ready = _asked("/status"), _asked("/readyz")
+    if options.json:
+        print(json.dumps(found.json(), indent=2))
+    else:
+        print(f"{'ready' if ready.is_success else 'not ready'}: {ready.text.strip()}")
+        print("\n".join(_lines(found.json())))
+    return 0 if ready.is_success else 1
+
+
+def tags(_: argparse.Namespace) -> int:
+    """A line for each member: the tag that starts the IDs it is master of, its name and its state."""
+    for member in _asked("/status").json()["members"]:
+        print(f"{member['tag']} {member['identity']} {member['state']}")
+    return 0
+
+
+def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
+    """The status for people: one line for a plain value, indented ones for what has parts."""
+    lines: list[str] = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
+            rows = ["  ".join(f"{key}={part}" for key, part in each.items()) for each in value]
+            lines += [f"{indent}{name}:", *(f"{indent}  {row}" for row in rows)]
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines
+
+
+def _asked(path: str) -> httpx.Response:
+    """The control listener's answer. Raises `ClusterSessionError` if there is none, or it refuses."""
+    try:
+        import httpx
+    except ImportError:
+        raise ClusterSessionError("asking the node needs httpx: install clustersession[cli]") from None
+    address, token = load_admin()
+    if address is None:
+        raise ConfigError("CLUSTERSESSION_ADMIN_LISTEN", "the control listener is off", "Set it to ask the node.")
+    try:
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+            answer = client.get(f"http://{_reachable(address)}{path}", headers={"Authorization": f"Bearer {token or ''}"})
+    except httpx.TransportError as error:
+        raise ClusterSessionError(f"no node answers on {address} ({error}); is it running, with the same settings?") from error
+    if answer.status_code in (400, 401, 404):
+        raise ClusterSessionError(f"what listens on {address} refuses: {answer.text.strip()}")
+    return answer
+
+
+def _reachable(address: Address) -> Address:
+    """Where a listener on every address of the host is asked from the host itself."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (not bound)
+    return Address(host=loopback.get(address.host, address.host), port=address.port)

@@ -1,0 +1,123 @@
+"""How two copies of one session become one, when they meet. Everybody who meets them comes to the same result.
+
+Tombstones win over everything; otherwise the higher `rank` wins, within one history the higher version; values merge per
+key by stamp. A pointer is never taken for data. Found by a model of the protocol: F4, F5, F9, F14, F15.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .record import (
+    Item,
+    Owners,
+    Record,
+    ended,
+    merged_items,
+    newer_items,
+    pointer_to,
+    rank,
+    same_history,
+    taken,
+)
+
+
+class Absorption(NamedTuple):
+    """`record` is what to hold now (None: nothing, as before), `better` what the other side should know, `hint` whom to tell."""
+
+    record: Record | None
+    better: Record | None = None
+    hint: tuple[str, ...] = ()
+
+
+def absorb(mine: Record | None, theirs: Record, me: str, source: str | None = None) -> Absorption:
+    """What `me` holds after it has learnt of `theirs` (from `source`, if that is a holder)."""
+    if mine is None:
+        return Absorption(_first(theirs, me))
+    if mine.ended or theirs.ended:
+        return _with_tombstone(mine, theirs, me)
+    if theirs.pointer and me in theirs.owners:
+        return _pointed_at(mine, theirs, me)
+    if same_history(mine, theirs):
+        return _same_history(mine, theirs, me, source)
+    if rank(theirs) < rank(mine):
+        merged = _merged_as_master(mine, theirs.items, me)
+        return merged._replace(better=merged.record)
+    return _outranked(mine, theirs, me)
+
+
+def _first(theirs: Record, me: str) -> Record | None:
+    if theirs.ended or me not in theirs.owners:
+        return theirs if theirs.ended else None
+    return None if theirs.pointer else taken(theirs, me)
+
+
+def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
+    higher = rank(theirs) > rank(mine)
+    if mine.ended and not theirs.ended:
+        return Absorption(mine, better=mine)
+    if mine.ended:
+        adopted = mine.but(epoch=theirs.epoch, owners=theirs.owners, version=theirs.version, base=theirs.epoch)
+        return Absorption(adopted if higher else mine, better=None if higher or rank(mine) == rank(theirs) else mine)
+    assert theirs.ended is not None
+    tombstone = ended(theirs if higher else mine, theirs.ended)
+    return Absorption(tombstone.but(items={}), hint=owners_but(mine.owners, me))
+
+
+def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
+    """An ex-owner says that I am an owner of `theirs`: if I don't have that epoch, what I have is not to be served."""
+    if rank(theirs) > rank(mine):
+        return Absorption(mine.but(accepted=False) if not mine.pointer else mine)
+    merged = _merged_as_master(mine, theirs.items, me)
+    return merged._replace(better=mine if rank(mine) > rank(theirs) else None)
+
+
+def _same_history(mine: Record, theirs: Record, me: str, source: str | None) -> Absorption:
+    accepted = mine.accepted or theirs.accepted or (source is not None and source != me and source in mine.owners)
+    if theirs.version > mine.version and not mine.pointer:
+        newest = taken(theirs, me)
+        extra = newer_items(mine.items, theirs.items)
+        kept = newest.but(items=merged_items(newest.items, extra), last_seen=max(mine.last_seen, theirs.last_seen))
+        return Absorption(_accepted(kept, accepted))
+    better = mine if mine.version > theirs.version else None
+    merged = _merged_as_master(_accepted(mine, accepted), theirs.items, me)
+    return merged._replace(better=merged.record if merged.hint else better)
+
+
+def _accepted(record: Record, accepted: bool) -> Record:
+    if not accepted or record.accepted:
+        return record
+    return record.but(accepted=True, base=record.epoch)
+
+
+def _merged_as_master(mine: Record, theirs: dict[str, Item], me: str) -> Absorption:
+    """Only the master numbers: it alone makes a version of what another history adds."""
+    extra = newer_items(theirs, mine.items)
+    if not extra or mine.pointer or mine.master != me:
+        return Absorption(mine)
+    merged = mine.but(items=merged_items(mine.items, extra), version=mine.version + 1)
+    return Absorption(merged, hint=owners_but(mine.owners, me))
+
+
+def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
+    """Their history wins here. The owners of mine that are none of theirs must learn that, as in a change of owners."""
+    extra = {} if mine.pointer else newer_items(mine.items, theirs.items)
+    former = () if mine.pointer else tuple(o for o in owners_but(mine.owners, me) if o not in theirs.owners)
+    new_master = owners_but((theirs.owners[0], None), me) if extra else ()
+    told = (*former, *new_master)
+    if me not in theirs.owners:
+        settled = theirs.accepted and theirs.owners[1] is not None
+        retained = extra if settled else ({} if mine.pointer else mine.items)
+        return Absorption(pointer_to(theirs, retained), hint=told)
+    held = taken(theirs, me)
+    if not extra:
+        return Absorption(held, hint=former)
+    if theirs.owners[0] == me:
+        merged = _merged_as_master(held.but(version=max(held.version, mine.version)), extra, me)
+        return merged._replace(hint=(*former, *merged.hint))
+    return Absorption(held.but(items=merged_items(held.items, extra)), hint=told)
+
+
+def owners_but(owners: Owners, me: str) -> tuple[str, ...]:
+    """The owners that are not `me`."""
+    return tuple(owner for owner in owners if owner is not None and owner != me)

@@ -1,0 +1,429 @@
+"""What nodes say to each other: calls, replies, and the effects that the generators in `operations` yield.
+
+A call names one session by its store key and is answered by one reply. A node answers from what it holds and never asks
+another one; the coordinator (the worker that serves the request) does the walking. `Unreachable` is the only reply that
+no node sends: drivers and transports make it. Times in a message are those of the host it is on; on the way to another
+host they are relative to "now" (`moved_to_clock`), so that no two clocks are ever compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from .node import Member
+from .record import Digest, Key, Lifetime, Owners, Patch, Record
+from .record import moved_to_clock as record_moved
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Message")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of calls and replies: a tagged array; a later release may add fields at the end."""
+
+
+# --- calls -------------------------------------------------------------------------------------------------------
+
+
+class Fetch(Message, frozen=True):
+    """Give me your copy. `age`: seconds since the ID was issued, against the age of the receiver's files."""
+
+    key: Key
+    age: float
+
+
+class Export(Message, frozen=True):
+    """Show what you hold under this key, whatever it is worth: for repairs between holders, never for a reader."""
+
+    key: Key
+
+
+class Apply(Message, frozen=True):
+    """To the master: number this patch."""
+
+    key: Key
+    epoch: int
+    patch: Patch
+
+
+class Deliver(Message, frozen=True):
+    """To the backup: take this patch, numbered `version` by the master of `epoch`."""
+
+    key: Key
+    epoch: int
+    version: int
+    owners: Owners
+    patch: Patch
+
+
+class Put(Message, frozen=True):
+    """To an owner: take this whole record."""
+
+    key: Key
+    record: Record
+
+
+class Promote(Message, frozen=True):
+    """To a surviving owner: with you at `epoch`, make `owners` the owners of the next one; `dead` did not answer."""
+
+    key: Key
+    epoch: int
+    owners: Owners
+    dead: str | None
+
+
+class Settle(Message, frozen=True):
+    """Both owners hold `version` of this history: it is accepted, and its mark *unheld* can go."""
+
+    key: Key
+    epoch: int
+    owners: Owners
+    version: int
+
+
+class Absorb(Message, frozen=True):
+    """This is what `holder` knows of the session; keep the better of the two, merge what must be merged."""
+
+    key: Key
+    record: Record
+    holder: str | None = None
+
+
+class End(Message, frozen=True):
+    """Write a tombstone. `owners`: whom the coordinator knows; `grace`: seconds the values stay readable, or None."""
+
+    key: Key
+    reason: str
+    owners: Owners
+    epoch: int = 0
+    grace: float | None = None
+
+
+class LeaveHint(Message, frozen=True):
+    """`owner` could not be told of the last change to this session: tell it with your heartbeats."""
+
+    key: Key
+    owner: str
+
+
+class Freeze(Message, frozen=True):
+    """To the master: take no more patches for `seconds`, and give me the record (rotation)."""
+
+    key: Key
+    epoch: int
+    seconds: float
+
+
+class Touch(Message, frozen=True):
+    """The session was used `age` seconds ago. Never creates, never changes anything else."""
+
+    key: Key
+    age: float = 0.0
+
+
+class Confirm(Message, frozen=True):
+    """Compare what I hold with what you hold; say where we differ."""
+
+    digests: tuple[Digest, ...]
+
+
+class Inventory(Message, frozen=True):
+    """What do you hold, in the order of keys, after `after`? For sync and repair in small steps."""
+
+    after: Key | None
+    limit: int
+
+
+class Heartbeat(Message, frozen=True):
+    """I am alive, this is my member table. Answered with `Beat`."""
+
+    sender: Member
+    members: tuple[Member, ...]
+    clock: float  # the sender's monotonic time
+    hints_max: int = 256
+
+
+# --- replies -----------------------------------------------------------------------------------------------------
+
+
+class Found(Message, frozen=True):
+    """My copy. `serving`: I vouch for it (lease, accepted, held). `unheld`: the other owner may lack its last write."""
+
+    record: Record
+    serving: bool
+    unheld: bool = False
+
+
+class Gone(Message, frozen=True):
+    """Ended, final. `grace` is the record of a rotation whose grace still runs."""
+
+    reason: str
+    ago: float
+    epoch: int
+    owners: Owners
+    grace: Record | None = None
+
+
+class Exported(Message, frozen=True):
+    """What I hold: a copy, a tombstone, a pointer, or nothing."""
+
+    record: Record | None
+
+
+class Moved(Message, frozen=True):
+    """I handed it over: these are the owners. `retained`: I still have the last copy I held."""
+
+    epoch: int
+    owners: Owners
+    retained: bool = False
+
+
+class NotMine(Message, frozen=True):
+    """I hold nothing of it, and know that I would."""
+
+
+class Later(Message, frozen=True):
+    """I may hold it, but have not synced yet. Not an answer about the session."""
+
+
+class Applied(Message, frozen=True):
+    """Numbered. `repeat`: this patch id was known already, so deliver the whole record."""
+
+    epoch: int
+    version: int
+    owners: Owners
+    repeat: bool = False
+
+
+class Held(Message, frozen=True):
+    """I hold `version`."""
+
+    version: int
+
+
+class Gap(Message, frozen=True):
+    """I can't take that patch, I hold `version` (0: nothing): send the whole record."""
+
+    version: int
+
+
+class Conflict(Message, frozen=True):
+    """Refused: the owners are others now (409). Follow and deliver again; this is no ack."""
+
+    epoch: int
+    owners: Owners
+
+
+class Promoted(Message, frozen=True):
+    """The change of owners is made here; the record must now reach the new backup."""
+
+    record: Record
+
+
+class Done(Message, frozen=True):
+    """Noted; nothing else to say."""
+
+
+class Absorbed(Message, frozen=True):
+    """`better` is mine, if it wins over what you sent; `digest` is what I hold now."""
+
+    better: Record | None = None
+    digest: Digest | None = None
+
+
+class EndHeld(Message, frozen=True):
+    """I hold the tombstone; `epoch` and `owners` are those of my record."""
+
+    epoch: int
+    owners: Owners
+
+
+class Frozen(Message, frozen=True):
+    """No patches are taken any more; this is the record."""
+
+    record: Record
+
+
+class Rotating(Message, frozen=True):
+    """Being rotated at this moment: wait and ask again."""
+
+
+class Confirmed(Message, frozen=True):
+    """Where we differ: my record, or None where I hold nothing. `synced`: may be believed as the final word."""
+
+    differing: tuple[tuple[Key, Record | None], ...]
+    synced: bool
+
+
+class Listed(Message, frozen=True):
+    """What I hold, in the order of keys, up to `last`; None: there is nothing after that."""
+
+    digests: tuple[Digest, ...]
+    last: Key | None
+
+
+class Beat(Message, frozen=True):
+    """I am alive too; `hints` are for you, `pending` more wait."""
+
+    sender: Member
+    members: tuple[Member, ...]
+    hints: tuple[tuple[Key, Record], ...]
+    pending: int
+    clock: float
+
+
+class TooLarge(Message, frozen=True):
+    """The record would pass a limit; nothing was changed."""
+
+    what: str
+    size: int
+    limit: int
+
+
+class Full(Message, frozen=True):
+    """My store has no room for it."""
+
+
+class Broken(Message, frozen=True):
+    """My copy does not decode. The other owner's may."""
+
+
+class Unreachable(Message, frozen=True):
+    """No answer: `why` is one of refused, timeout, breaker, budget, garbage, unknown, down, stale,
+    busy, auth, departed."""
+
+    why: str
+
+
+Call: TypeAlias = (
+    Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Confirm | Inventory | Heartbeat
+)
+Reply: TypeAlias = (
+    Found
+    | Gone
+    | Exported
+    | Moved
+    | NotMine
+    | Later
+    | Applied
+    | Held
+    | Gap
+    | Conflict
+    | Promoted
+    | Done
+    | Absorbed
+    | EndHeld
+    | Frozen
+    | Rotating
+    | Confirmed
+    | Listed
+    | Beat
+    | TooLarge
+    | Full
+    | Broken
+    | Unreachable
+)
+
+# --- effects: what a generator yields, and what it is sent back ------------------------------------------------------
+
+
+class Ask(NamedTuple):
+    """One call to one node (this host included). Sent back: its `Reply`."""
+
+    node: str
+    call: Call
+
+
+class AskAll(NamedTuple):
+    """Several calls at once. Sent back: their replies in order, as a tuple."""
+
+    asks: tuple[Ask, ...]
+
+
+class Hedge(NamedTuple):
+    """Ask the first; ask the next when the one before failed, was not good enough or is late. Sent back: a tuple of
+    the replies in order, None for those not asked or not awaited any more."""
+
+    asks: tuple[Ask, ...]
+    good: Callable[[Reply], bool]
+
+
+class Tell(NamedTuple):
+    """Fire and forget. Sent back at once: None."""
+
+    node: str
+    call: Call
+
+
+class Wait(NamedTuple):
+    """Sleep. Sent back: None."""
+
+    seconds: float
+
+
+Effect: TypeAlias = Ask | AskAll | Hedge | Tell | Wait
+Operation: TypeAlias = Generator[Effect, Any, T]
+"""A multi-step rule that ends in a `T`. Run by `runtime.sync_driver`, `runtime.async_driver` or the simulation."""
+
+
+
+def moved_to_clock(message: M, by: float) -> M:
+    """`message` with the times of all records in it moved by `by` seconds: minus now before sending, plus now after."""
+    if type(message) not in _WITH_VALUES:  # no record, no times: most replies, and this is on the hot path
+        return message
+    match message:
+        case Apply() | Deliver():
+            patch = _patch_moved(message.patch, by)
+            return message if patch is message.patch else _with(message, patch=patch)
+        case Put() | Absorb() | Found() | Promoted() | Frozen():
+            return _with(message, record=record_moved(message.record, by))
+        case Gone(grace=Record() as grace):
+            return _with(message, grace=record_moved(grace, by))
+        case Exported(record=Record() as held):
+            return _with(message, record=record_moved(held, by))
+        case Absorbed(better=Record() as better):
+            return _with(message, better=record_moved(better, by))
+        case Confirmed():
+            return _with(message, differing=tuple((key, r and record_moved(r, by)) for key, r in message.differing))
+        case Beat():
+            return _with(message, hints=tuple((key, record_moved(r, by)) for key, r in message.hints))
+    return message
+
+
+def _with(message: M, **changes: Any) -> M:
+    return msgspec.structs.replace(message, **changes)
+
+
+def _patch_moved(patch: Patch, by: float) -> Patch:
+    if patch.lifetime is None or patch.lifetime.deadline is None:
+        return patch
+    return msgspec.structs.replace(patch, lifetime=Lifetime(patch.lifetime.idle, patch.lifetime.deadline + by))
+
+
+def carries_values(message: Message) -> bool:
+    """Whether session values travel in it, so that its body must be sealed."""
+    return type(message) in _WITH_VALUES
+
+
+_WITH_VALUES = frozenset((Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat))
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_call = msgspec.msgpack.Decoder(Call).decode
+_decode_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+def encode_message(message: Message) -> bytes:
+    return _encode(message)
+
+
+def decode_call(data: bytes) -> Call:
+    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+    return _decode_call(data)  # type: ignore[no-any-return]
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+    return _decode_reply(data)  # type: ignore[no-any-return]

@@ -1,0 +1,50 @@
+"""The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
+
+from .ending import end
+from .loading import load
+from .outcome import (
+    Cluster,
+    CreateOutcome,
+    Ended,
+    EndedBy,
+    EndOutcome,
+    Loaded,
+    LoadOutcome,
+    Lost,
+    Placement,
+    Rejected,
+    Rotated,
+    RotateOutcome,
+    Saved,
+    SaveOutcome,
+    Target,
+    Unavailable,
+)
+from .rotating import rotate
+from .saving import create, new_record, save, touch
+
+__all__ = [
+    "Cluster",
+    "CreateOutcome",
+    "EndOutcome",
+    "Ended",
+    "EndedBy",
+    "LoadOutcome",
+    "Loaded",
+    "Lost",
+    "Placement",
+    "Rejected",
+    "RotateOutcome",
+    "Rotated",
+    "SaveOutcome",
+    "Saved",
+    "Target",
+    "Unavailable",
+    "create",
+    "end",
+    "load",
+    "new_record",
+    "rotate",
+    "save",
+    "touch",
+]

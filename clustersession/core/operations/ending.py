@@ -1,0 +1,89 @@
+"""End: a tombstone on both owners, wherever the session has moved, before the response starts (findings F2, F12)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import calls
+from ..calls import Ask, AskAll, Operation, Tell
+from ..record import Key
+from .moving import moved
+from .outcome import Cluster, EndedBy, EndOutcome, Placement, Unavailable
+
+TRIES_MAX: Final = 4
+
+
+def end(
+    cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None
+) -> Operation[EndOutcome]:
+    """Acked when every owner of the highest epoch seen holds the tombstone: two nodes, or one if there is no other."""
+    walk = _Walk(placement)
+    for _ in range(TRIES_MAX):
+        yield from _tell_owners(cluster, key, walk, reason, grace)
+        failed = [owner for owner in walk.owners() if owner not in walk.holders]
+        if not failed:
+            yield from _settled(key, walk)
+            return EndedBy(len(walk.owners()))
+        survivors = [owner for owner in walk.owners() if owner in walk.holders]
+        if not survivors:
+            yield from _left_everywhere(cluster, key, walk, reason)
+            return Unavailable(f"no owner of the session could be told to end it ({', '.join(failed)})")
+        yield Ask(survivors[0], calls.LeaveHint(key, failed[0]))
+        result = yield from moved(cluster, key, walk.placement.epoch, survivors[0], failed[0])
+        match result:
+            case None:
+                return Unavailable(f"{failed[0]} gave no answer and nobody else could hold the end")
+            case calls.Gone():
+                walk.follow(Placement(result.epoch, result.owners))
+                walk.holders &= {survivors[0]}
+            case (Placement() as after, record):
+                walk.follow(after)
+                if record is not None and record.ended is not None:
+                    walk.holders |= {owner for owner in after.owners if owner is not None}
+    return Unavailable("the owners kept changing")
+
+
+class _Walk:
+    """Where the session is as far as known, and who holds the tombstone."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self.holders: set[str] = set()
+
+    def owners(self) -> list[str]:
+        return [owner for owner in self.placement.owners if owner is not None]
+
+    def follow(self, placement: Placement) -> None:
+        if placement.epoch > self.placement.epoch:
+            self.placement = placement
+
+
+def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: float | None) -> Operation[None]:
+    """Until nobody names owners of a higher epoch that were not told."""
+    asked: set[str] = set()
+    for _ in range(TRIES_MAX):
+        todo = [o for o in walk.owners() if o not in walk.holders and o not in asked and not cluster.view.departed(o)]
+        if not todo:
+            return
+        asked |= set(todo)
+        call = calls.End(key, reason, walk.placement.owners, walk.placement.epoch, grace)
+        replies = yield AskAll(tuple(Ask(owner, call) for owner in todo))
+        for owner, reply in zip(todo, replies, strict=True):
+            if isinstance(reply, calls.EndHeld):
+                walk.holders.add(owner)
+                walk.follow(Placement(reply.epoch, reply.owners))
+
+
+def _settled(key: Key, walk: _Walk) -> Operation[None]:
+    """Both hold it: their hints for each other can go."""
+    epoch, owners = walk.placement
+    for owner in walk.owners():
+        yield Tell(owner, calls.Settle(key, epoch, owners, 0))
+
+
+def _left_everywhere(cluster: Cluster, key: Key, walk: _Walk, reason: str) -> Operation[None]:
+    """No owner reachable: the tombstone waits, as a hint for the owners, at every node that is."""
+    epoch, owners = walk.placement
+    nodes = [m.identity for m in cluster.view.members.values() if m.reachable and m.identity not in walk.owners()]
+    if nodes:
+        yield AskAll(tuple(Ask(node, calls.End(key, reason, owners, epoch)) for node in nodes))

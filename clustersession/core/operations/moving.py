@@ -1,0 +1,76 @@
+"""Change of owners: a surviving owner takes a new backup (design.md 7, findings F3, F4, F12)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import calls
+from ..calls import Ask, Operation, Reply
+from ..placement import choose_backup
+from ..record import Key, Record
+from .outcome import Cluster, Placement
+
+TRIES_MAX: Final = 2
+
+
+def moved(
+    cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None
+) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
+    """Make `survivor` the master with a new backup. The placement there is then (with the record if this call made
+    it), the tombstone if there is one, or None if it could not be done now.
+
+    Both owners of a pair that cannot reach each other choose the same candidate, the first of the key's order, and it
+    takes the record of one of them only: it arbitrates. So a candidate that gives no answer is not passed over, unless
+    nobody else could own a copy.
+    """
+    tried = {survivor} if lost is None else {survivor, lost}
+    for failed in range(TRIES_MAX):
+        backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried)
+        if backup is None and (failed or cluster.min_copies > 1):
+            return None  # one copy only if nobody else could take a second one, and the policy has it
+        reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost))
+        if not isinstance(reply, calls.Promoted):
+            return _refused(reply)
+        epoch = reply.record.epoch
+        if backup is None:
+            return (Placement(epoch, (survivor, None)), reply.record)
+        answer = yield Ask(backup, calls.Put(key, reply.record))
+        if isinstance(answer, calls.Held):
+            yield Ask(survivor, calls.Settle(key, epoch, (survivor, backup), answer.version))
+            return (Placement(epoch, (survivor, backup)), reply.record)
+        if isinstance(answer, calls.Gone | calls.Conflict):
+            return (yield from _lost_to(key, survivor, backup, answer))
+        if lost is None:
+            tried.add(backup)
+    return None
+
+
+def _promote(cluster: Cluster, survivor: str, call: calls.Promote) -> Operation[Reply]:
+    reply: Reply = calls.Unreachable("departed") if cluster.view.departed(survivor) else (yield Ask(survivor, call))
+    return reply
+
+
+def _refused(reply: Reply) -> tuple[Placement, Record | None] | calls.Gone | None:
+    match reply:
+        case calls.Conflict():
+            return (Placement(reply.epoch, reply.owners), None)
+        case calls.Gone():
+            return reply
+    return None
+
+
+def _lost_to(
+    key: Key, survivor: str, backup: str, answer: calls.Gone | calls.Conflict
+) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
+    """The new backup knows better. The refused survivor takes the winner's record; a pending change is not rolled back."""
+    yield from taught(key, survivor, backup)
+    if isinstance(answer, calls.Gone):
+        return answer
+    return (Placement(answer.epoch, answer.owners), None)
+
+
+def taught(key: Key, outranked: str, winner: str) -> Operation[None]:
+    """Show what `winner` holds to the one it outranks."""
+    reply = yield Ask(winner, calls.Export(key))
+    if isinstance(reply, calls.Exported) and reply.record is not None:
+        yield Ask(outranked, calls.Absorb(key, reply.record, winner))

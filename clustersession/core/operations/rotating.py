@@ -1,0 +1,91 @@
+"""Rotate: the old record is frozen, the new one created from exactly that, then the old one ended (design.md 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import calls
+from ..calls import Ask, Operation, Tell, Wait
+from ..placement import choose_backup
+from ..record import Item, Key, Patch, Record, Stamp, patched
+from .ending import end
+from .moving import moved
+from .outcome import Cluster, Ended, EndedBy, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
+from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
+
+FREEZE_S: Final = 0.25  # patches wait at most this long for a rotation
+REASON: Final = "rotated"
+
+
+def rotate(
+    cluster: Cluster,
+    key: Key,
+    placement: Placement,
+    new_key: Key,
+    patch: Patch,
+    *,
+    now: float,
+    principal: str | None,
+    auth_time: float | None,
+    grace: float | None,
+) -> Operation[RotateOutcome]:
+    """A new session under `new_key` with what the old one holds and `patch`; the old ID is dead before this returns.
+    `grace`: for so many seconds the old ID still shows what the old session held, and can change nothing."""
+    frozen = yield from _frozen(cluster, key, placement)
+    if isinstance(frozen, Ended | Unavailable):
+        return frozen
+    record = _successor(cluster, new_key, frozen, patch, now).but(principal=principal, auth_time=auth_time)
+    saved = yield from create(cluster, new_key, record)
+    if isinstance(saved, Unavailable | Rejected):
+        return saved
+    ended = yield from end(cluster, key, Placement(frozen.epoch, frozen.owners), REASON, grace)
+    if isinstance(ended, EndedBy):
+        return Rotated(saved, record)
+    yield from _withdrawn(new_key, saved)
+    return ended
+
+
+def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Record | Ended | Unavailable]:
+    """The record of the master that takes no more patches."""
+    why = "the owners kept changing"
+    for _ in range(ROTATING_TRIES_MAX):
+        master, backup = placement.owners
+        departed = cluster.view.departed(master)
+        call = calls.Freeze(key, placement.epoch, FREEZE_S)
+        reply: calls.Reply = calls.Unreachable("departed") if departed else (yield Ask(master, call))
+        match reply:
+            case calls.Frozen():
+                return reply.record
+            case calls.Gone():
+                return Ended(reply.reason)
+            case calls.Conflict():
+                placement = Placement(reply.epoch, reply.owners)
+            case calls.Rotating():
+                yield Wait(ROTATING_WAIT_S)
+            case _:
+                why = f"{master} gave no answer"
+                result = (yield from moved(cluster, key, placement.epoch, backup, master)) if backup else None
+                if result is None:
+                    return Unavailable(why)
+                if isinstance(result, calls.Gone):
+                    return Ended(result.reason)
+                placement = result[0]
+    return Unavailable(why)
+
+
+def _successor(cluster: Cluster, key: Key, old: Record, patch: Patch, now: float) -> Record:
+    """Ages and limits are carried over, never extended; the history begins anew, with this host as master."""
+    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,))
+    stamp = Stamp(1, 1, cluster.me)
+    items: dict[str, Item] = {name: (stamp, value) for name, (_, value) in old.items.items() if value is not None}
+    fresh = Record(
+        1, 0, (cluster.me, backup), items, base=1, created=old.created, last_seen=now, lifetime=old.lifetime, extra=old.extra
+    )
+    return patched(fresh, patch, 1)
+
+
+def _withdrawn(new_key: Key, saved: Saved) -> Operation[None]:
+    """The old session could not be ended, so the new one must not be found either: nobody has its ID."""
+    for owner in saved.placement.owners:
+        if owner is not None:
+            yield Tell(owner, calls.End(new_key, "withdrawn", saved.placement.owners))

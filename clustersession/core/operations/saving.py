@@ -1,0 +1,159 @@
+"""Save: a patch is numbered by the master and held by both owners before the response starts (design.md 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import calls
+from ..calls import Ask, Operation, Tell, Wait
+from ..placement import choose_backup
+from ..record import Key, Lifetime, Patch, Record, patched
+from .moving import moved, taught
+from .outcome import Cluster, CreateOutcome, Ended, Placement, Rejected, Saved, SaveOutcome, Unavailable
+
+TRIES_MAX: Final = 5
+ROTATING_WAIT_S: Final = 0.02
+ROTATING_TRIES_MAX: Final = 12
+
+
+def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Operation[SaveOutcome]:
+    """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing."""
+    waits = 0
+    why = "the owners kept changing"
+    for _ in range(TRIES_MAX + ROTATING_TRIES_MAX):
+        master, backup = placement.owners
+        reply = yield from _ask(cluster, master, calls.Apply(key, placement.epoch, patch))
+        match reply:
+            case calls.Applied():
+                step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), patch, reply)
+            case calls.Conflict():
+                if Placement(reply.epoch, reply.owners) == placement:
+                    return Unavailable(f"{master} refuses its own placement")
+                step = Placement(reply.epoch, reply.owners)
+            case calls.Gone():
+                return Ended(reply.reason)
+            case calls.TooLarge():
+                return Rejected(reply.what, reply.size, reply.limit)
+            case calls.Full():
+                return Unavailable(f"{master}: its store is full")
+            case calls.Rotating() if waits < ROTATING_TRIES_MAX:
+                waits += 1
+                yield Wait(ROTATING_WAIT_S)
+                continue
+            case _:
+                why = f"{master}: {_word(reply)}"
+                step = (yield from _taken_over(cluster, key, placement.epoch, backup, master)) if backup else Unavailable(why)
+        if not isinstance(step, Placement):
+            return step
+        placement = step
+    return Unavailable(why)
+
+
+def _ask(cluster: Cluster, node: str, call: calls.Call) -> Operation[calls.Reply]:
+    reply: calls.Reply = calls.Unreachable("departed") if cluster.view.departed(node) else (yield Ask(node, call))
+    return reply
+
+
+def _word(reply: calls.Reply) -> str:
+    return reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower()
+
+
+def _taken_over(
+    cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None
+) -> Operation[Placement | Ended | Unavailable]:
+    result = yield from moved(cluster, key, epoch, survivor, lost)
+    match result:
+        case calls.Gone():
+            return Ended(result.reason)
+        case None:
+            return Unavailable(f"{survivor} could not take over from {lost}")
+    placement, record = result
+    return Ended(record.ended.reason) if record is not None and record.ended is not None else placement
+
+
+def _delivered(
+    cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied
+) -> Operation[SaveOutcome | Placement]:
+    """Bring the numbered patch to the backup. A `Placement` says: the owners changed, begin again there."""
+    master, backup = placement.owners
+    if backup is None:
+        if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,)) is None:
+            if cluster.min_copies > 1:
+                return Unavailable("no second node can take a copy")
+            return Saved(placement, applied.version, copies=1)
+        return (yield from _taken_over(cluster, key, placement.epoch, master, None))
+    reply = yield from _delivery(cluster, key, placement, patch, applied)
+    match reply:
+        case calls.Held():
+            yield Tell(master, calls.Settle(key, placement.epoch, placement.owners, applied.version))
+            return Saved(placement, applied.version, copies=2)
+        case calls.Gone():
+            yield from _spread_end(key, master, backup, reply)
+            return Ended(reply.reason)
+        case calls.Conflict():
+            yield from taught(key, master, backup)
+            return Placement(reply.epoch, reply.owners)
+    return (yield from _taken_over(cluster, key, placement.epoch, master, backup))
+
+
+def _delivery(
+    cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied
+) -> Operation[calls.Reply]:
+    master, backup = placement.owners
+    assert backup is not None
+    if not applied.repeat:
+        numbered = calls.Deliver(key, placement.epoch, applied.version, placement.owners, patch)
+        reply: calls.Reply = yield from _ask(cluster, backup, numbered)
+        if not isinstance(reply, calls.Gap):
+            return reply
+    copy: calls.Reply = yield Ask(master, calls.Export(key))
+    if not isinstance(copy, calls.Exported) or copy.record is None:
+        return copy
+    record = copy.record
+    if (record.epoch, record.owners) != placement:
+        return calls.Conflict(record.epoch, record.owners)
+    return (yield from _ask(cluster, backup, calls.Put(key, record)))
+
+
+def _spread_end(key: Key, master: str, backup: str, gone: calls.Gone) -> Operation[None]:
+    """The backup knows a tombstone that the master does not: tell it, or leave it a hint."""
+    reply = yield Ask(master, calls.End(key, gone.reason, (master, backup)))
+    if not isinstance(reply, calls.EndHeld):
+        yield Ask(backup, calls.LeaveHint(key, master))
+
+
+def new_record(
+    cluster: Cluster, key: Key, *, now: float, patch: Patch, principal: str | None, auth_time: float | None, lifetime: Lifetime
+) -> Record:
+    """The first version of a session that this host will master."""
+    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,))
+    empty = Record(1, 0, (cluster.me, backup), created=now, last_seen=now, lifetime=lifetime, base=1)
+    return patched(empty, patch, 1).but(principal=principal, auth_time=auth_time)
+
+
+def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcome]:
+    """Store a new session here and on its backup, another backup if that one does not take it."""
+    master, backup = record.owners
+    reply = yield Ask(master, calls.Put(key, record))
+    if not isinstance(reply, calls.Held):
+        return Unavailable(f"{master}: {_word(reply)}")
+    if backup is not None:
+        reply = yield Ask(backup, calls.Put(key, record))
+        if isinstance(reply, calls.Held):
+            return Saved(Placement(record.epoch, record.owners), record.version, copies=2)
+        step = yield from _taken_over(cluster, key, record.epoch, master, backup)
+    else:
+        step = Placement(record.epoch, record.owners)
+    match step:
+        case Placement() if step.owners[1] is not None or cluster.min_copies < 2:
+            return Saved(step, record.version, copies=2 if step.owners[1] else 1)
+        case Placement() | Ended():
+            return Unavailable("no second node can take a copy")
+    return step
+
+
+def touch(cluster: Cluster, key: Key, placement: Placement) -> Operation[None]:
+    """Tell both owners that the session was used. May be dropped; never creates."""
+    for owner in placement.owners:
+        if owner is not None and not cluster.view.departed(owner):
+            yield Tell(owner, calls.Touch(key))

@@ -1,0 +1,147 @@
+"""What a load has learnt so far: who answered what, where pointers lead, and what that amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .. import calls
+from ..calls import Reply
+from ..node import View
+from ..record import Owners, Record, floor_of, rank, same_history
+from .outcome import Ended, Loaded, LoadOutcome, Lost, Target, Unavailable
+
+_SILENT: Final = (calls.Unreachable, calls.Later, calls.Broken, calls.Full)
+
+
+class Search:
+    """The answers of one load. Nothing in here asks anybody."""
+
+    def __init__(self, target: Target, view: View) -> None:
+        self.target, self.view = target, view
+        self.answers: dict[str, Reply] = {}
+        self._pointed: tuple[int, Owners] | None = None
+
+    def note(self, node: str, reply: Reply) -> None:
+        self.answers[node] = reply
+        if isinstance(reply, calls.Moved) and (self._pointed is None or reply.epoch > self._pointed[0]):
+            self._pointed = (reply.epoch, reply.owners)
+
+    def note_all(self, nodes: Iterable[str], replies: Iterable[Reply | None]) -> None:
+        for node, reply in zip(nodes, replies, strict=True):
+            if reply is not None:
+                self.note(node, reply)
+
+    # --- whom to ask -----------------------------------------------------------------------------------------------
+
+    def named(self) -> list[str]:
+        """Every owner that the ID, a pointer or a copy names, best first: dead ones last, they only cost time."""
+        names: list[str | None] = []
+        if self._pointed is not None:
+            names += self._pointed[1]
+        for found in self._copies():
+            names += found.owners
+        names += (self.target.master, self.target.backup)
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def unasked(self) -> list[str]:
+        """The named owners that can be asked and were not: only members are ever contacted."""
+        return [name for name in self.named() if name not in self.answers and self.view.reachable(name)]
+
+    def believed_dead(self) -> list[str]:
+        """Named owners that the member table calls dead and that were not asked: the table may be behind."""
+        members = self.view.members
+        return [name for name in self.named() if name not in self.answers and name in members and self.view.departed(name)]
+
+    # --- what the answers amount to ----------------------------------------------------------------------------------
+
+    def good(self, reply: Reply) -> bool:
+        """An answer that ends the load by itself."""
+        if isinstance(reply, calls.Gone):
+            return True
+        return isinstance(reply, calls.Found) and reply.serving and self._fresh(reply.record)
+
+    def verdict(self) -> LoadOutcome | None:
+        """A tombstone from anyone is final; then the best copy that somebody vouches for."""
+        for reply in self.answers.values():
+            if isinstance(reply, calls.Gone):
+                return Ended(reply.reason, reply.ago) if reply.grace is None else Loaded(reply.grace, superseded=True)
+        vouched = [r.record for r in self.answers.values() if isinstance(r, calls.Found) and self.good(r)]
+        return Loaded(_best(vouched)) if vouched else None
+
+    def _fresh(self, record: Record) -> bool:
+        return floor_of(record) >= self.target.floor and (self._pointed is None or record.epoch >= self._pointed[0])
+
+    def _copies(self) -> list[Record]:
+        return [reply.record for reply in self.answers.values() if isinstance(reply, calls.Found)]
+
+    def stale(self) -> Record | None:
+        """The best copy that nobody vouches for but that is at or above the floor."""
+        fresh = [record for record in self._copies() if self._fresh(record)]
+        return _best(fresh) if fresh else None
+
+    def agreed(self) -> Record | None:
+        """Both owners hold the same history: what they hold together is as good as a lease."""
+        best = self.stale()
+        if best is None or best.owners[1] is None:
+            return None
+        both = [self.answers.get(owner) for owner in best.owners if owner is not None]
+        copies = [reply.record for reply in both if isinstance(reply, calls.Found)]
+        return best if len(copies) == 2 and all(same_history(copy, best) for copy in copies) else None
+
+    def settled(self, record: Record) -> bool:
+        """Both copies of `agreed` are equal and accepted: nothing has to be delivered first."""
+        replies = [self.answers.get(owner) for owner in record.owners if owner is not None]
+        return all(
+            isinstance(r, calls.Found) and r.record.version == record.version and r.record.accepted and not r.unheld
+            for r in replies
+        )
+
+    def holder(self, record: Record) -> str:
+        """Who answered with `record`."""
+        return next(n for n, r in self.answers.items() if isinstance(r, calls.Found) and r.record is record)
+
+    def needs_delivery(self, record: Record) -> bool:
+        """Its last write, or its change of owners, is not known to be held by both."""
+        reply = self.answers[self.holder(record)]
+        return not record.accepted or (isinstance(reply, calls.Found) and reply.unheld)
+
+    def others_silent(self, record: Record) -> bool:
+        """Somebody who should be alive, and is no owner of `record`, gave no answer: it could know of a newer one. That
+        is more than one fault, and reading on would be a guess."""
+        alive = {m.identity for m in self.view.members.values() if m.recruitable}
+        return any(isinstance(r, _SILENT) and n in alive and n not in record.owners for n, r in self.answers.items())
+
+    # --- when nobody has it --------------------------------------------------------------------------------------------
+
+    def owner_departed(self) -> bool:
+        """An owner is dead, left, or has a tag that no member has."""
+        owners = [self.target.master] if self.target.single else [self.target.master, self.target.backup]
+        pointed = self._pointed[1] if self._pointed else ()
+        missing = any(owner is None for owner in owners)
+        return missing or any(owner is not None and self.view.departed(owner) for owner in (*owners, *pointed))
+
+    def unfound(self) -> Loaded | Lost | Unavailable:
+        """Nobody has a fresh copy. Lost only if everybody who could have one said so (finding F6); else not known."""
+        silent = [n for n, reply in self.answers.items() if isinstance(reply, _SILENT) and not self.view.departed(n)]
+        undecided = silent + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
+        table_incomplete = self.owner_departed() and not self.view.converged
+        if (undecided or table_incomplete) and not self.target.patience_over:
+            return Unavailable(self._why(undecided))
+        copies = self._copies()
+        if copies:  # below the floor, but nobody has a better one and nobody may still turn up with it
+            return Loaded(_best(copies))
+        return Lost(tuple(sorted(self.answers)))
+
+    def _why(self, undecided: list[str]) -> str:
+        if not undecided:
+            return "the member table is not complete yet"
+        node = undecided[0]
+        reply = self.answers.get(node)
+        if reply is None:
+            return f"{node}: not asked"
+        return f"{node}: {reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower()}"
+
+
+def _best(records: list[Record]) -> Record:
+    return max(records, key=lambda record: (rank(record), record.version))

@@ -1,0 +1,219 @@
+"""What is stored for a session, and who wins where two copies meet (design.md 5 and 7).
+
+A record is a live copy, a tombstone (`ended`) or a pointer (`pointer`: "I was an owner, these are now"). Times are seconds
+of the clock of the host that holds it; `moved_to_clock` turns them into ages for the way between hosts. No time takes part
+in ordering: copies are ordered by `rank`, values by `Stamp`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+PATCH_IDS_KEPT: Final = 16  # retries arrive within the request budget; 16 parallel writers are plenty
+DELETED_KEYS_KEPT: Final = 64
+
+Key: TypeAlias = bytes  # 16 bytes: SHA-256 of the ID's token, cut
+Owners: TypeAlias = tuple[str, str | None]  # identities of master and backup
+
+
+class Stamp(NamedTuple):
+    """Which write set a value: compared field by field, so the epoch decides first (finding F7)."""
+
+    epoch: int
+    version: int
+    master: str
+
+
+Item: TypeAlias = tuple[Stamp, bytes | None]  # None: the key was deleted; kept so that a merge does not revive it
+
+
+class Ending(msgspec.Struct, frozen=True, array_like=True):
+    """Why and when a session ended. Until `grace_until` a rotated one still shows what it held (nobody -> user only)."""
+
+    reason: str
+    at: float
+    grace_until: float | None = None
+
+
+class Lifetime(msgspec.Struct, frozen=True, array_like=True):
+    """`idle` seconds without a request, and the absolute `deadline`; None means without that limit."""
+
+    idle: float | None = None
+    deadline: float | None = None
+
+
+class Patch(msgspec.Struct, frozen=True, array_like=True):
+    """What one request changed: encoded values by key, None deletes. `id` (8 random bytes) makes a retry a no-op."""
+
+    id: bytes
+    changes: dict[str, bytes | None]
+    lifetime: Lifetime | None = None
+    extra: dict[str, msgspec.Raw] = {}
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One copy of one session. `extra` carries what a later release adds, so that this one hands it on untouched."""
+
+    epoch: int
+    version: int
+    owners: Owners
+    items: dict[str, Item] = {}
+    accepted: bool = True  # False: a change of owners the new backup has not accepted yet (finding F4)
+    base: int = 0  # the accepted epoch a pending change started from
+    pointer: bool = False
+    ended: Ending | None = None
+    created: float = 0.0
+    auth_time: float | None = None
+    last_seen: float = 0.0
+    lifetime: Lifetime = Lifetime()
+    principal: str | None = None
+    patches: tuple[bytes, ...] = ()
+    frozen_until: float | None = None
+    extra: dict[str, msgspec.Raw] = {}
+
+    @property
+    def master(self) -> str:
+        return self.owners[0]
+
+    def other(self, me: str) -> str | None:
+        """The owner that is not `me`."""
+        return self.owners[1] if self.owners[0] == me else self.owners[0]
+
+    def but(self, **changes: Any) -> Record:
+        return msgspec.structs.replace(self, **changes)
+
+
+class Digest(NamedTuple):
+    """What two holders compare to know that they hold the same."""
+
+    key: Key
+    epoch: int
+    version: int  # 0 for a tombstone or a pointer: theirs says nothing
+    owners: Owners
+    ended: bool
+
+
+def digest(key: Key, record: Record) -> Digest:
+    version = record.version if is_live(record) else 0
+    return Digest(key, record.epoch, version, record.owners, record.ended is not None)
+
+
+def rank(record: Record) -> tuple[float, bool, str, str]:
+    """The one order of histories: accepted epochs in turn, a pending one above its base and below any later accepted one."""
+    level = record.epoch if record.accepted else record.base + 0.5
+    return level, record.accepted, record.owners[0], record.owners[1] or ""
+
+
+def same_history(a: Record, b: Record) -> bool:
+    return a.epoch == b.epoch and a.owners == b.owners
+
+
+def floor_of(record: Record) -> tuple[int, int]:
+    return record.epoch, record.version
+
+
+def is_live(record: Record) -> bool:
+    return record.ended is None and not record.pointer
+
+
+def newer_items(mine: dict[str, Item], theirs: dict[str, Item]) -> dict[str, Item]:
+    """The items of `mine` that `theirs` lacks or has with an older stamp."""
+    return {name: item for name, item in mine.items() if name not in theirs or item[0] > theirs[name][0]}
+
+
+def merged_items(a: dict[str, Item], b: dict[str, Item]) -> dict[str, Item]:
+    """Per key the higher stamp: commutative, associative, idempotent."""
+    return {**a, **newer_items(b, a)}
+
+
+def live_items(record: Record) -> dict[str, bytes]:
+    return {name: value for name, (_, value) in record.items.items() if value is not None}
+
+
+def patched(record: Record, patch: Patch, version: int) -> Record:
+    """`record` with `patch` as its write number `version`."""
+    stamp = Stamp(record.epoch, version, record.master)
+    items = {**record.items, **{name: (stamp, value) for name, value in patch.changes.items()}}
+    return record.but(
+        version=version,
+        items=_without_old_deletions(items),
+        lifetime=patch.lifetime or record.lifetime,
+        patches=(*record.patches, patch.id)[-PATCH_IDS_KEPT:],
+    )
+
+
+def _without_old_deletions(items: dict[str, Item]) -> dict[str, Item]:
+    deleted = [(stamp, name) for name, (stamp, value) in items.items() if value is None]
+    if len(deleted) <= DELETED_KEYS_KEPT:
+        return items
+    too_many = {name for _, name in sorted(deleted)[:-DELETED_KEYS_KEPT]}
+    return {name: item for name, item in items.items() if name not in too_many}
+
+
+def taken(record: Record, me: str) -> Record:
+    """`record` as `me` holds it: the backup's holding it is what makes a change of owners accepted."""
+    return record.but(accepted=True, base=record.epoch) if record.owners[1] == me else record
+
+
+def ended(record: Record, ending: Ending) -> Record:
+    """The tombstone of `record`. During a grace it keeps the values, otherwise nothing of them."""
+    return record.but(
+        ended=ending,
+        pointer=False,
+        accepted=True,
+        base=record.epoch,
+        items=record.items if ending.grace_until is not None else {},
+        frozen_until=None,
+    )
+
+
+def pointer_to(record: Record, retained: dict[str, Item] = {}) -> Record:  # noqa: B006  (never changed)
+    """What an ex-owner keeps: where the session went; `retained` until two nodes hold the new epoch (finding F15)."""
+    return record.but(pointer=True, items=retained, patches=(), frozen_until=None)
+
+
+def touch_interval(idle: float | None) -> float:
+    """How coarsely `last_seen` is kept: a touch is worth a message only so often."""
+    return 60.0 if idle is None else min(60.0, idle / 10)
+
+
+def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
+    """Which of its limits a live record has passed, by the clock of the host that holds it."""
+    deadline, idle = record.lifetime.deadline, record.lifetime.idle
+    if deadline is not None and now >= deadline + slack:
+        return "expired: absolute"
+    if idle is not None and now >= record.last_seen + idle + touch_interval(idle) + slack:
+        return "expired: idle"
+    return None
+
+
+def moved_to_clock(record: Record, by: float) -> Record:
+    """The same record with every time moved by `by` seconds (minus the sender's now, then plus the receiver's)."""
+    ending, lifetime = record.ended, record.lifetime
+    return record.but(
+        created=record.created + by,
+        auth_time=_moved(record.auth_time, by),
+        last_seen=record.last_seen + by,
+        frozen_until=_moved(record.frozen_until, by),
+        lifetime=Lifetime(lifetime.idle, _moved(lifetime.deadline, by)),
+        ended=ending and Ending(ending.reason, ending.at + by, _moved(ending.grace_until, by)),
+    )
+
+
+def _moved(time: float | None, by: float) -> float | None:
+    return None if time is None else time + by
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+def encode_record(record: Record) -> bytes:
+    return _encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """Raises `msgspec.DecodeError` for anything that is not a record."""
+    return _decode(data)

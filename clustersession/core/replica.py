@@ -1,0 +1,343 @@
+"""What a node does with a call: pure rules over the one record that the call is about (design.md 7).
+
+`decide` runs inside a transaction of the store: what a rule wants written and whom it wants hinted happens at once or not
+at all. A node answers from what it holds and calls nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from .absorb import absorb, owners_but
+from .calls import (
+    Absorb,
+    Absorbed,
+    Applied,
+    Apply,
+    Call,
+    Conflict,
+    Deliver,
+    Done,
+    End,
+    EndHeld,
+    Export,
+    Exported,
+    Fetch,
+    Found,
+    Freeze,
+    Frozen,
+    Gap,
+    Gone,
+    Held,
+    Later,
+    LeaveHint,
+    Moved,
+    NotMine,
+    Promote,
+    Promoted,
+    Put,
+    Reply,
+    Rotating,
+    Settle,
+    TooLarge,
+    Touch,
+)
+from .record import (
+    Digest,
+    Ending,
+    Key,
+    Record,
+    digest,
+    ended,
+    expired,
+    is_live,
+    patched,
+    pointer_to,
+    same_history,
+    taken,
+)
+
+TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
+BACKUP_EXPIRY_SLACK_S: Final = 300.0  # the master decides about expiry; touches may not have reached the backup
+TOUCH_STEP_S: Final = 1.0
+
+
+class Situation(NamedTuple):
+    """The host at this moment. `leased(owner)`: that node would have told us of any change until now."""
+
+    me: str
+    now: float
+    synced: bool
+    born: float  # when the files were created
+    leased: Callable[[str], bool]
+    record_bytes_max: int
+
+
+class Decision(NamedTuple):
+    """The answer, and what becomes of the record: `record` is written if `write` (None: dropped)."""
+
+    reply: Reply
+    write: bool = False
+    record: Record | None = None
+    hint: tuple[str, ...] = ()
+    unhint: tuple[str, ...] = ()
+
+
+def fetch(record: Record | None, call: Fetch, at: Situation, hinted: Callable[[str], bool]) -> Reply:
+    """Read-only: what this node can say about the session, and whether it vouches for it."""
+    if record is None:
+        return NotMine() if at.synced or at.now - at.born < call.age else Later()
+    if record.ended is not None:
+        return _gone(record, record.ended, at)
+    if not at.synced:
+        return Later()
+    if record.pointer or at.me not in record.owners:
+        return Moved(record.epoch, record.owners, bool(record.items))
+    word = _expired(record, at)
+    if word is not None:
+        return Gone(word, 0.0, record.epoch, record.owners)
+    other = record.other(at.me)
+    if other is None:
+        return Found(record, serving=record.accepted)
+    unheld = hinted(other)
+    return Found(record, serving=record.accepted and not unheld and at.leased(other), unheld=unheld)
+
+
+def _gone(record: Record, ending: Ending, at: Situation) -> Gone:
+    in_grace = ending.grace_until is not None and at.now < ending.grace_until
+    return Gone(ending.reason, at.now - ending.at, record.epoch, record.owners, record if in_grace else None)
+
+
+def _expired(record: Record, at: Situation) -> str | None:
+    return expired(record, at.now, slack=0.0 if record.master == at.me else BACKUP_EXPIRY_SLACK_S)
+
+
+def decide(record: Record | None, call: Call, at: Situation, source: str | None) -> Decision:
+    """What becomes of `record` (as stored here) by `call` from node `source`."""
+    match call:
+        case Apply():
+            return _apply(record, call, at)
+        case Deliver():
+            return _deliver(record, call, at)
+        case Put():
+            return _put(record, call, at)
+        case Promote():
+            return _promote(record, call, at)
+        case Export():
+            return Decision(Exported(record))
+        case Settle():
+            return _settle(record, call, at)
+        case Absorb():
+            return _absorb(record, call, at, source)
+        case End():
+            return _end(record, call, at)
+        case LeaveHint():
+            return Decision(Done(), hint=(call.owner,))
+        case Freeze():
+            return _freeze(record, call, at)
+        case Touch():
+            return _touch(record, call, at)
+    raise TypeError(f"{type(call).__name__} is not a call about one record")
+
+
+def _not_taking_writes(record: Record | None, at: Situation) -> Decision | None:
+    """Why a master's work cannot be done on this copy, if so."""
+    if record is not None and record.ended is not None:
+        return Decision(_gone(record, record.ended, at))
+    if not at.synced:
+        return Decision(Later())
+    if record is None:
+        return Decision(NotMine())
+    word = None if record.pointer else _expired(record, at)
+    return Decision(Gone(word, 0.0, record.epoch, record.owners)) if word else None
+
+
+def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
+    refused = _not_taking_writes(record, at)
+    if refused is not None or record is None:
+        return refused or Decision(Later())
+    if record.pointer or call.epoch != record.epoch or record.master != at.me:
+        return Decision(Conflict(record.epoch, record.owners))
+    if call.patch.id in record.patches:
+        return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
+    if record.frozen_until is not None and at.now < record.frozen_until:
+        return Decision(Rotating())
+    written = patched(record, call.patch, record.version + 1).but(last_seen=at.now, frozen_until=None)
+    size = size_of(written)
+    if size > at.record_bytes_max:
+        return Decision(TooLarge("the session", size, at.record_bytes_max))
+    reply = Applied(written.epoch, written.version, written.owners)
+    # the hint is the mark "unheld" (finding F8): in the same transaction as the number, gone when the backup has it
+    return Decision(reply, True, written, hint=owners_but(written.owners, at.me))
+
+
+def size_of(record: Record) -> int:
+    """Bytes of names and values: what the limit is about."""
+    return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
+
+
+def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
+    if record is None:
+        return Decision(Gap(0))
+    if record.ended is not None:
+        return Decision(_gone(record, record.ended, at))
+    if record.epoch > call.epoch or (record.epoch == call.epoch and record.owners != call.owners):
+        return Decision(Conflict(record.epoch, record.owners))
+    if record.epoch < call.epoch or record.pointer:
+        return Decision(Gap(0))
+    if call.patch.id in record.patches:
+        return Decision(Held(record.version))
+    if call.version != record.version + 1:
+        return Decision(Gap(record.version))
+    held = taken(patched(record, call.patch, call.version).but(last_seen=at.now), at.me)
+    return Decision(Held(call.version), True, held)
+
+
+def _put(record: Record | None, call: Put, at: Situation) -> Decision:
+    new = call.record
+    if record is not None and new.ended is None:
+        if record.ended is not None:
+            return Decision(_gone(record, record.ended, at))
+        if record.epoch > new.epoch or (record.epoch == new.epoch and record.owners != new.owners):
+            return Decision(Conflict(record.epoch, record.owners))
+        # based on an epoch older than mine, and not by one of its owners: a history that lost (finding F4)
+        if record.epoch > new.base and not same_history(record, new) and new.master not in record.owners:
+            return Decision(Conflict(record.epoch, record.owners))
+    result = absorb(record, new.but(accepted=True, base=new.epoch), at.me)
+    version = new.version if result.record is None else result.record.version
+    return Decision(Held(version), result.record != record, result.record, hint=result.hint)
+
+
+def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
+    if record is None or (not at.synced and record.ended is None):
+        return Decision(Later())
+    if record.ended is None and (record.pointer or at.me not in record.owners):
+        return Decision(Conflict(record.epoch, record.owners))
+    if call.epoch != record.epoch:
+        if record.ended is not None:
+            return Decision(_gone(record, record.ended, at))
+        return Decision(Conflict(record.epoch, record.owners))
+    changed = record.but(
+        epoch=record.epoch + 1,
+        owners=call.owners,
+        base=record.epoch if record.accepted else record.base,
+        accepted=call.owners[1] is None,
+        frozen_until=None,
+    )
+    # every owner of the old epoch, also one that never answered (F3), and the new one until it confirms
+    told = {call.dead, *record.owners, *call.owners} - {None, at.me}
+    return Decision(Promoted(changed), True, changed, hint=tuple(sorted(o for o in told if o is not None)))
+
+
+def _settle(record: Record | None, call: Settle, at: Situation) -> Decision:
+    if record is None or record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
+        return Decision(Done())
+    held = record.ended is not None or record.version <= call.version
+    unhint = owners_but(record.owners, at.me) if held else ()
+    if record.accepted:
+        return Decision(Done(), unhint=unhint)
+    return Decision(Done(), True, record.but(accepted=True, base=record.epoch), unhint=unhint)
+
+
+def _absorb(record: Record | None, call: Absorb, at: Situation, source: str | None) -> Decision:
+    result = absorb(record, call.record, at.me, call.holder or source)
+    mine = None if result.record is None else digest(call.key, result.record)
+    return Decision(Absorbed(result.better, mine), result.record != record, result.record, hint=result.hint)
+
+
+def _end(record: Record | None, call: End, at: Situation) -> Decision:
+    if record is not None and record.ended is not None:
+        return Decision(EndHeld(record.epoch, record.owners))
+    ending = Ending(call.reason, at.now, None if call.grace is None else at.now + call.grace)
+    known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
+    tombstone = ended(known, ending)
+    return Decision(EndHeld(known.epoch, known.owners), True, tombstone, hint=owners_but(known.owners, at.me))
+
+
+def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
+    refused = _not_taking_writes(record, at)
+    if refused is not None or record is None:
+        return refused or Decision(Later())
+    if record.pointer or call.epoch != record.epoch or record.master != at.me:
+        return Decision(Conflict(record.epoch, record.owners))
+    if record.frozen_until is not None and at.now < record.frozen_until:
+        return Decision(Rotating())
+    return Decision(Frozen(record), True, record.but(frozen_until=at.now + call.seconds))
+
+
+def _touch(record: Record | None, call: Touch, at: Situation) -> Decision:
+    if record is None or not is_live(record):
+        return Decision(NotMine())
+    seen = at.now - call.age
+    if seen < record.last_seen + TOUCH_STEP_S:
+        return Decision(Done())
+    return Decision(Done(), True, record.but(last_seen=seen))
+
+
+def compare(record: Record | None, theirs: Digest, at: Situation, source: str | None) -> tuple[Decision, bool]:
+    """Whether `source`, that holds `theirs`, and this node hold the same; the decision carries what that settles."""
+    key, epoch, _, owners, is_ended = theirs
+    stranger = at.me not in owners and not is_ended
+    if record is None and stranger:
+        pointer = Record(epoch, 0, owners, pointer=True, last_seen=at.now)
+        return Decision(Done(), True, pointer), True
+    if record is None:
+        return Decision(Done()), False
+    if record.pointer and stranger and (epoch > record.epoch or owners == record.owners and epoch == record.epoch):
+        settled = source is not None and source in owners
+        moved = pointer_to(record.but(epoch=epoch, owners=owners), {} if settled else record.items)
+        return Decision(Done(), moved != record, moved, unhint=(source,) if source else ()), True
+    mine = digest(key, record)
+    if source not in record.owners:  # it keeps a pointer: versions are no matter of its
+        mine, theirs = mine._replace(version=0), theirs._replace(version=0)
+    if mine != theirs or source is None:
+        return Decision(Done()), False
+    if record.accepted or source not in record.owners:
+        return Decision(Done(), unhint=(source,)), True
+    return Decision(Done(), True, record.but(accepted=True, base=record.epoch), unhint=(source,)), True
+
+
+def sweep(record: Record | None, at: Situation) -> Decision:
+    """What is due: an expired session becomes a tombstone, an old tombstone or pointer goes."""
+    if record is None:
+        return Decision(Done())
+    if record.ended is not None:
+        if record.ended.grace_until is not None and at.now >= record.ended.grace_until:
+            return Decision(Done(), True, ended(record, Ending(record.ended.reason, record.ended.at)))
+        return Decision(Done(), at.now >= record.ended.at + TOMBSTONE_KEPT_S)
+    if record.pointer:
+        return Decision(Done(), at.now >= record.last_seen + TOMBSTONE_KEPT_S)
+    word = _expired(record, at)
+    if word is None:
+        return Decision(Done(), True, record)  # not due after all: written again under its right due time
+    return Decision(Done(), True, ended(record, Ending(word, at.now)))
+
+
+def due_at(record: Record, at: Situation) -> float:
+    """When `sweep` should look at the record next; never before."""
+    if record.ended is not None:
+        grace = record.ended.grace_until
+        return record.ended.at + TOMBSTONE_KEPT_S if grace is None else grace
+    if record.pointer:
+        return record.last_seen + TOMBSTONE_KEPT_S
+    idle, deadline = record.lifetime.idle, record.lifetime.deadline
+    slack = 0.0 if record.master == at.me else BACKUP_EXPIRY_SLACK_S
+    limits = [] if deadline is None else [deadline + slack]
+    if idle is not None:
+        limits.append(record.last_seen + idle + 61.0 + slack)
+    return min(limits, default=at.now + TOMBSTONE_KEPT_S)
+
+
+def eviction(record: Record) -> tuple[int, float] | None:
+    """Who goes first when the store is full: anonymous ones that never came back, then other anonymous ones."""
+    if not is_live(record) or record.principal is not None:
+        return None
+    came_back = record.last_seen > record.created + TOUCH_STEP_S
+    return (1, record.last_seen) if came_back else (0, record.created)
+
+
+def key_of(call: Call) -> Key:
+    """The session a call is about; b"" for calls about many."""
+    key: Key = getattr(call, "key", b"")
+    return key

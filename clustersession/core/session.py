@@ -1,0 +1,321 @@
+"""The session as the app sees it: a mapping over encoded values that knows what of it was changed.
+
+A value is decoded when it is first touched. At the end of the request every touched value that could have been changed in
+place is encoded again and compared with what was loaded, so `session["cart"].append(x)` needs no flag to be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Literal, NamedTuple, Self
+
+from ..config import Limits
+from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported
+from .values import check_depth, decode_value, encode_value, is_immutable
+
+Rotation = Literal["strict", "grace"]
+
+
+class LifetimeChange(NamedTuple):
+    """What the app asked for: seconds without a request, and seconds from now on; None is without that limit."""
+
+    idle_s: float | None
+    absolute_in_s: float | None
+
+
+class Session(MutableMapping[str, Any]):
+    """Behaves as a dict with text keys. Ages are in seconds at the start of the request, None where unknown.
+
+    `accessed` says whether the app has looked at it at all, `modified` whether it has set or deleted anything or said so
+    itself; what is really saved is `changes()`. A stored value that cannot be decoded is missing to the app and left as
+    it is, unless its key is assigned. The app's own errors: `ValueNotSupported` and `SessionTooLarge` for what cannot be
+    held (the value's when the request ends), `ChangeAfterResponse` for what comes too late.
+    """
+
+    __slots__ = (
+        "_assigned",
+        "_auth_age_s",
+        "_created_age_s",
+        "_deleted",
+        "_handle",
+        "_is_new",
+        "_items",
+        "_limits",
+        "_modified",
+        "_on_undecodable",
+        "_rotation",
+        "_undecodable",
+        "_values",
+        "accessed",
+        "closed",
+        "ended",
+        "lifetime_change",
+    )
+
+    def __init__(
+        self,
+        items: Mapping[str, bytes] | None = None,
+        *,
+        handle: str | None = None,
+        created_age_s: float | None = None,
+        auth_age_s: float | None = None,
+        is_new: bool = True,
+        limits: Limits | None = None,
+        on_undecodable: Callable[[str], None] | None = None,
+    ) -> None:
+        self.accessed = False
+        self.closed = False
+        self.ended = False
+        self.lifetime_change: LifetimeChange | None = None
+        self._items: Mapping[str, bytes] = {} if items is None else items
+        self._values: dict[str, Any] = {}  # decoded or assigned
+        self._assigned: set[str] = set()
+        self._deleted: set[str] = set()
+        self._undecodable: set[str] = set()
+        self._modified = False
+        self._rotation: Rotation | None = None
+        self._handle, self._is_new = handle, is_new
+        self._created_age_s, self._auth_age_s = created_age_s, auth_age_s
+        self._limits = limits or _DEFAULT_LIMITS
+        self._on_undecodable = on_undecodable
+
+    # --- the mapping -------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> Any:
+        self.accessed = True
+        return self._values[key] if key in self._values else self._decoded(key)
+
+    def _decoded(self, key: str) -> Any:
+        if key not in self._items or key in self._deleted or key in self._undecodable:
+            raise KeyError(key)
+        try:
+            value = self._values[key] = decode_value(self._items[key])
+        except Corrupt:
+            self._undecodable.add(key)
+            if self._on_undecodable is not None:
+                self._on_undecodable(key)
+            raise KeyError(key) from None
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        key = _checked_key(key)
+        self._changing(key)
+        self._values[key] = value
+        self._assigned.add(key)
+        self._deleted.discard(key)
+        self._undecodable.discard(key)
+
+    def __delitem__(self, key: str) -> None:
+        self[key]  # KeyError if there is none
+        self._changing(key)
+        del self._values[key]
+        self._assigned.discard(key)
+        if key in self._items:
+            self._deleted.add(key)
+
+    def __iter__(self) -> Iterator[str]:
+        stored = [key for key in self._items if key in self]
+        self.accessed = True
+        return iter(stored + [key for key in self._values if key not in self._items])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        self.accessed = True
+        if key in self._values:
+            return True
+        try:
+            self._decoded(key)  # type: ignore[arg-type]  # what is no text is no key either
+        except KeyError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Session {self._handle or 'not stored'}: {', '.join(map(repr, self)) or 'empty'}>"
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **other}
+
+    def __ior__(self, other: Mapping[str, Any]) -> Self:
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Delete every key, also those whose values cannot be decoded."""
+        self._changing()
+        self._values.clear()
+        self._assigned.clear()
+        self._deleted.update(self._items)
+
+    def copy(self) -> dict[str, Any]:
+        """A dict of it, as shallow as dict's."""
+        return dict(self)
+
+    # --- what else an app and its framework may ask for ----------------------------------------------------------------
+
+    @property
+    def modified(self) -> bool:
+        return self._modified
+
+    @modified.setter
+    def modified(self, modified: bool) -> None:
+        if modified:
+            self._changing()
+        self._modified = modified
+
+    @property
+    def id(self) -> str | None:
+        """The public handle: stays the same when owners change, is no cookie. None until the session has been stored."""
+        self.accessed = True
+        return self._handle
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the request came without a session."""
+        self.accessed = True
+        return self._is_new
+
+    @property
+    def created_age_s(self) -> float | None:
+        self.accessed = True
+        return self._created_age_s
+
+    @property
+    def auth_age_s(self) -> float | None:
+        """Seconds since the principal was set or confirmed: what `require a fresh login` is decided by."""
+        self.accessed = True
+        return self._auth_age_s
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """The rotation asked for. None for an ended session: what is written after the end has a new ID anyway."""
+        return None if self.ended else self._rotation
+
+    def end(self) -> None:
+        """Log out: the stored session is ended for good before the response starts. What is set later begins a new one."""
+        self._changing()
+        self.ended = True
+        self.lifetime_change = self._handle = None
+        self._items = {}
+        self._values.clear()
+        for keys in (self._assigned, self._deleted, self._undecodable):
+            keys.clear()
+
+    def rotate(self, grace: bool = False) -> None:
+        """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests.
+
+        Of several calls in a request the one without grace counts.
+        """
+        self._changing()
+        self._rotation = "grace" if grace and self._rotation != "strict" else "strict"
+
+    def set_lifetime(self, idle_s: float | None, absolute_in_s: float | None) -> None:
+        """Let it live for `idle_s` after each request, and for `absolute_in_s` from now on; None is without that limit."""
+        for seconds in (idle_s, absolute_in_s):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"a lifetime is a number of seconds above 0, not {seconds!r}; to end the session call end()")
+        self._changing()
+        self.lifetime_change = LifetimeChange(idle_s, absolute_in_s)
+
+    # --- for the pipeline: none of it counts as the app's access ---------------------------------------------------------
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The encoded values that differ from what was loaded, None for a deleted key.
+
+        After `end()` it is what the session that comes next starts with. Raises `ValueNotSupported`.
+        """
+        items = self._items
+        found: dict[str, bytes | None] = dict.fromkeys(self._deleted)
+        for key, value in self._values.items():
+            if key in self._assigned or not is_immutable(value):
+                data = encode_value(value, key)
+                if data != items.get(key):
+                    check_depth(value, self._limits.depth_max, key)
+                    found[key] = data
+        return found
+
+    def check_limits(self, changes: Mapping[str, bytes | None] | None = None) -> int:
+        """The bytes of keys and values with `changes` (default: its own), for the soft warning.
+
+        Raises `SessionTooLarge` where a limit is passed, but not for a change that makes an oversized session smaller, and
+        `ValueNotSupported` for a key that is too long.
+        """
+        changes = self.changes() if changes is None else changes
+        for key, data in changes.items():
+            if data is not None and (length := len(key.encode())) > self._limits.key_length_max:
+                problem = f"the key {key[:32]!r}... has {length} bytes, the limit is {self._limits.key_length_max}"
+                raise ValueNotSupported(f"{problem}; use short fixed names and put what varies into the value")
+        before, after = self._items, {**self._items, **changes}
+        count = sum(data is not None for data in after.values())
+        if count > max(self._limits.keys_max, len(before)):
+            raise SessionTooLarge("the number of keys in the session", count, self._limits.keys_max)
+        size = _size(after)
+        if size > self._limits.session_bytes_max and size > _size(before):
+            raise SessionTooLarge("the size of the session in bytes", size, self._limits.session_bytes_max)
+        return size
+
+    def saved(self, changes: Mapping[str, bytes | None], handle: str | None) -> None:
+        """Go on from `changes` as stored under `handle`: a body that is still being sent may change more."""
+        after = {**self._items, **changes}
+        self._items = {key: data for key, data in after.items() if data is not None}
+        self._assigned.clear()
+        self._deleted.clear()
+        self._handle, self._is_new, self._modified, self._rotation = handle, False, False, None
+        self.ended, self.lifetime_change = False, None
+
+    def close(self) -> None:
+        """From now on nothing can be saved: a change raises `ChangeAfterResponse`. Nested ones still show in `changes()`."""
+        self.closed = True
+
+    def principal(self, keys: tuple[str, ...]) -> str | None:
+        """Who is logged in: the value of the first of `keys` that is there and not None or "".
+
+        Text and numbers as text; of anything else (a dict of claims, bytes that do not decode) a digest.
+        """
+        accessed = self.accessed
+        try:
+            return next((who for who in map(self._principal_under, keys) if who), None)
+        finally:
+            self.accessed = accessed
+
+    def _principal_under(self, key: str) -> str | None:
+        value = self.get(key)
+        if key in self._undecodable and key not in self._deleted:
+            return _fingerprint(self._items[key])
+        if value is None or value is False:
+            return None
+        if isinstance(value, str):
+            return str(value)
+        return str(value) if is_immutable(value) and not isinstance(value, bytes) else _fingerprint(encode_value(value, key))
+
+    def _changing(self, key: str | None = None) -> None:
+        if self.closed:
+            what = "the session" if key is None else f"session[{key!r:.64}]"
+            problem = f"{what} was changed when the response had been sent and nothing can be saved any more"
+            raise ChangeAfterResponse(
+                f"{problem}; change it before the response ends, or keep the result of a later job elsewhere"
+            )
+        self.accessed = self._modified = True
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueNotSupported(f"the key {key!r:.64} is of type {type(key).__qualname__}; session keys are text, use str(key)")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ValueNotSupported(f"the key {key!r:.64} has lone surrogates, which is not Unicode") from None
+    return str.__str__(key)
+
+
+def _size(items: Mapping[str, bytes | None]) -> int:
+    return sum(len(key.encode()) + len(data) for key, data in items.items() if data is not None)
+
+
+def _fingerprint(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"

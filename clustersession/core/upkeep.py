@@ -1,0 +1,135 @@
+"""What a node does between requests: heartbeats that carry hints, and the sync of a node that was away (design.md 7, 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from . import calls
+from .calls import Ask, Operation
+from .node import Member, View
+from .placement import live_order
+from .record import Digest, Key, Record
+
+HINT_ROUNDS_MAX: Final = 64  # of `Heartbeat.hints_max` hints each: more wait for the next heartbeat
+SYNC_BATCH: Final = 256
+SYNC_ROUNDS_MAX: Final = 20
+WITNESSES: Final = 3
+
+
+class Heard(NamedTuple):
+    """The answer of a heartbeat. `told_all`: every hint that the peer had for this host is applied here."""
+
+    sender: Member
+    members: tuple[Member, ...]
+    told_all: bool
+
+
+class Silent(NamedTuple):
+    """No answer to a heartbeat."""
+
+    why: str
+
+
+def beat(view: View, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[Heard | Silent]:
+    """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`."""
+    for _ in range(HINT_ROUNDS_MAX):
+        reply = yield Ask(peer, mine())
+        if not isinstance(reply, calls.Beat):
+            return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
+        applied = yield from _hints_applied(view.me, peer, reply.hints)
+        if not applied or not reply.pending:
+            return Heard(reply.sender, reply.members, applied and not reply.pending)
+    return Heard(reply.sender, reply.members, told_all=False)
+
+
+def _hints_applied(me: str, peer: str, hints: Iterable[tuple[Key, Record]]) -> Operation[bool]:
+    """Take what `peer` kept for this host, and confirm it, so that the hints go."""
+    digests: list[Digest] = []
+    complete = True
+    for key, record in hints:
+        digest = yield from _met(me, peer, key, record)
+        complete = complete and digest is not None
+        if digest is not None:
+            digests.append(digest)
+    if digests:
+        reply = yield Ask(peer, calls.Confirm(tuple(digests)))
+        complete = complete and isinstance(reply, calls.Confirmed)
+    return complete
+
+
+def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | None]:
+    """This host's copy meets the peer's: both end with the better one. The digest held here; None: could not be stored."""
+    reply = yield Ask(me, calls.Absorb(key, record, peer))
+    if not isinstance(reply, calls.Absorbed):
+        return None
+    if reply.better is not None:
+        back = yield Ask(peer, calls.Absorb(key, reply.better))
+        if isinstance(back, calls.Absorbed) and back.better is not None:
+            reply = yield Ask(me, calls.Absorb(key, back.better, peer))
+    if not isinstance(reply, calls.Absorbed):
+        return None
+    # nothing is kept of a session that is not ours: the peer's record itself is what is agreed on
+    return reply.digest or Digest(key, record.epoch, record.version, record.owners, record.ended is not None)
+
+
+def sync(view: Callable[[], View]) -> Operation[bool]:
+    """Confirm every record with its other owner, or with the first of the key's order if that one is not alive.
+    True when all are; False: an owner that may be alive did not answer yet, try again."""
+    after: Key | None = None
+    complete = True
+    while True:
+        listed = yield Ask(view().me, calls.Inventory(after, SYNC_BATCH))
+        if not isinstance(listed, calls.Listed):
+            return False
+        if listed.last is None:
+            return complete
+        complete = (yield from _batch_synced(view(), listed.digests)) and complete
+        after = listed.last
+
+
+def _batch_synced(view: View, digests: Iterable[Digest]) -> Operation[bool]:
+    """Ask everybody that can confirm a part of this batch."""
+    questions: dict[str, list[Digest]] = {}
+    complete = True
+    for digest in digests:
+        for witness in _witnesses(view, digest):
+            questions.setdefault(witness, []).append(digest)
+    for witness, asked in questions.items():
+        answered = yield from _confirmed(view, witness, asked)
+        complete = complete and answered
+    return complete
+
+
+def _witnesses(view: View, digest: Digest) -> list[str]:
+    """The other owner while it may be alive; else the first live nodes of the key's order."""
+    others = [owner for owner in digest.owners if owner is not None and owner != view.me]
+    alive = [owner for owner in others if view.reachable(owner)]
+    if alive:
+        return alive
+    return live_order(view, digest.key, without=(view.me, *others))[:WITNESSES]
+
+
+def _confirmed(view: View, peer: str, digests: list[Digest]) -> Operation[bool]:
+    reply = yield Ask(peer, calls.Confirm(tuple(digests)))
+    if not isinstance(reply, calls.Confirmed):
+        return view.departed(peer)
+    owners = {digest.key: digest.owners for digest in digests}
+    for key, record in reply.differing:
+        if record is not None:
+            yield from _met(view.me, peer, key, record)
+        elif peer in owners[key]:
+            yield from _given(view.me, peer, key)
+    return True
+
+
+def _given(me: str, peer: str, key: Key) -> Operation[None]:
+    """The other owner holds nothing: it gets this host's copy, unless that is none any more."""
+    mine = yield Ask(me, calls.Export(key))
+    record = mine.record if isinstance(mine, calls.Exported) else None
+    if record is None or record.pointer:
+        return
+    reply = yield Ask(peer, calls.Put(key, record))
+    if isinstance(reply, calls.Held):
+        yield Ask(me, calls.Settle(key, record.epoch, record.owners, reply.version))
+

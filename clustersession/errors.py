@@ -1,0 +1,120 @@
+"""Every error of the package, as one tree. Each says what happened, to what, and what to do.
+
+ClusterSessionError
+├── ConfigError               a setting is missing or wrong (raised when the app is wrapped)
+├── BadSessionId              a cookie of our form that does not verify; never leaves the pipeline
+├── SessionUnavailable        no owner answered: 503, the cookie is left alone
+├── SessionRefused            the app's change cannot be kept
+│   ├── LateWrite             the session was ended or rotated meanwhile: 409
+│   ├── SessionTooLarge       over a limit; the stored version is intact
+│   ├── ValueNotSupported     a value or key no session can hold
+│   └── ChangeAfterResponse   changed when nothing can be saved any more
+├── Corrupt                   bytes that do not decode or whose seal is broken
+├── StoreError
+│   ├── StoreFull             no room, and nothing may be evicted
+│   ├── ShardDown             a writer holds the lock of this sixteenth and does not move
+│   └── StoreRefused          the files are of another boot, owner or version
+└── PeerError
+    ├── PeerRefused           wrong key, wrong cluster, no common key
+    └── WireError             what a peer sent does not parse, or its authentication is broken
+"""
+
+from __future__ import annotations
+
+
+class ClusterSessionError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(ClusterSessionError):
+    """A setting is missing or wrong: which one, what is wrong with it, how to mend it."""
+
+    def __init__(self, setting: str, problem: str, remedy: str) -> None:
+        self.setting, self.problem, self.remedy = setting, problem, remedy
+        super().__init__(f"{setting}: {problem}. {remedy}")
+
+
+class BadSessionId(ClusterSessionError):
+    """A text of our form that is not a session ID of this cluster; `reason` is a fixed word."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"not a session ID of this cluster: {reason}")
+
+
+class SessionUnavailable(ClusterSessionError):
+    """No owner of the session answered in time. The session may well exist: answer 503, keep the cookie."""
+
+    def __init__(self, why: str, *, retry_after_s: int = 1) -> None:
+        self.why, self.retry_after_s = why, retry_after_s
+        super().__init__(f"the session cannot be reached ({why}); retry in {retry_after_s} s")
+
+
+class SessionRefused(ClusterSessionError):
+    """Base of what an app's change to its session can be refused for."""
+
+
+class LateWrite(SessionRefused):
+    """The session was ended or rotated while this request changed it; nothing was written (409, Retry-After 0)."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the session was ended meanwhile ({reason}), so this change was not saved; repeat the request with the cookie the browser has now"
+        )
+
+
+class SessionTooLarge(SessionRefused):
+    """A limit of the session would be passed; the stored version is untouched."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.what, self.size, self.limit = what, size, limit
+        super().__init__(
+            f"{what} is {size}, the limit is {limit}; keep large data elsewhere and only its key in the session"
+        )
+
+
+class ValueNotSupported(SessionRefused):
+    """A key or value that a session cannot hold."""
+
+
+class ChangeAfterResponse(SessionRefused):
+    """The session was changed when the response had gone out and the change can no longer be saved."""
+
+
+class Corrupt(ClusterSessionError):
+    """Stored or received bytes that do not decode, or whose seal is broken."""
+
+
+class StoreError(ClusterSessionError):
+    """Base of what can go wrong in the host's store."""
+
+
+class StoreFull(StoreError):
+    """No room is left and nothing stored may be evicted for this."""
+
+
+class ShardDown(StoreError):
+    """The write lock of one sixteenth of the store is held by a process that does not move."""
+
+    def __init__(self, shard: int, holder_pid: int | None) -> None:
+        self.shard, self.holder_pid = shard, holder_pid
+        super().__init__(
+            f"sixteenth {shard:x} of the store is locked by process {holder_pid or 'unknown'}, which does not move; resume or kill that process"
+        )
+
+
+class StoreRefused(StoreError):
+    """The store's place or files cannot be used as they are."""
+
+
+class PeerError(ClusterSessionError):
+    """Base of what can go wrong between nodes."""
+
+
+class PeerRefused(PeerError):
+    """The other side could not prove that it belongs to this cluster."""
+
+
+class WireError(PeerError):
+    """A message that does not parse, is over a limit, or fails authentication."""

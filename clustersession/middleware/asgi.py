@@ -1,0 +1,113 @@
+"""ASGI 3: the session of a request under `scope["session"]`, saved before its response starts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from ..errors import LateWrite, SessionUnavailable
+from ..runtime.engine import Engine
+from ..runtime.headers import Header, SessionHeaders, joined
+from ..runtime.pipeline import Visit
+from ..runtime.refusal import refusal
+from .assembly import EngineSource, Settings
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TRY_AGAIN_LATER: Final = 1013  # WebSocket close code, IANA registry
+RESPONSES: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+class SessionMiddleware:
+    """Wraps an ASGI app. `config` None: from the environment. Raises `ConfigError` here and now for settings that are wrong.
+
+    `scope["session"]` is a `Session`, loaded before the app runs if the request has a cookie of ours. Saved when the response
+    starts (a WebSocket: when it is accepted), and once more when the app has returned. An app that lets `SessionUnavailable`
+    and `LateWrite` pass is answered for: 503 and 409, to be repeated.
+    """
+
+    def __init__(self, app: App, config: Settings = None) -> None:
+        self.app = app
+        self._engine = EngineSource(config, framework="ASGI")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        engine = self._engine() if self._engine.is_open else await self._engine.opened()
+        visit = engine.visit([value for name, value in scope["headers"] if name == b"cookie"], blocking=False)
+        if visit.ticket is not None:
+            await engine.asynchronous.run(visit.load(), visit.budget)
+        scope["session"] = visit.session
+        exchange = _Exchange(engine, visit, scope, receive, send)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+            await exchange.finish()
+        except (SessionUnavailable, LateWrite) as error:
+            await exchange.replace(error)
+        finally:
+            visit.close()
+
+
+class _Exchange:
+    """The messages of one request. Saves the session before the one that starts the response."""
+
+    __slots__ = ("_connected", "_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit", "receive")
+
+    def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
+        self._started = self._replaced = self._connected = False
+        self.receive: Receive = receive
+
+    async def send(self, message: Message) -> None:
+        """The app's `send`."""
+        if self._replaced:
+            return  # the client has its answer: what the app says now is nobody's
+        if message["type"] in RESPONSES and not self._started:
+            try:
+                headers = await self._saved()
+            except (SessionUnavailable, LateWrite) as error:
+                await self.replace(error)
+                return
+            self._started = True
+            if headers.vary:
+                message = {**message, "headers": _joined(message.get("headers", ()), headers)}
+        await self._send(message)
+
+    async def _saved(self) -> SessionHeaders:
+        visit = self._visit
+        if visit.session.accessed:
+            await self._engine.asynchronous.run(visit.save(), visit.budget)
+        return visit.headers()
+
+    async def finish(self) -> None:
+        """The app has returned: save what it has changed since the response started."""
+        visit = self._visit
+        if self._replaced or not visit.session.accessed:
+            return
+        visit.headers()
+        visit.renew_budget()
+        await self._engine.asynchronous.run(visit.save(), visit.budget)
+
+    async def replace(self, error: SessionUnavailable | LateWrite) -> None:
+        """The answer in place of the app's, if nothing has been sent. Raises `error` if something has."""
+        if self._started or self._replaced:
+            raise error
+        self._replaced = True
+        self.receive = _gone(self._scope["type"])
+        answer = refusal(error, self._visit.refusal_headers())
+        if self._scope["type"] == "http":
+            await self._respond("http.response", answer.status, answer.headers, answer.body)
+        elif "websocket.http.response" in self._scope.get("extensions", {}):
+            await self._respond("websocket.http.response", answer.status, answer.headers, answer.body)
+        else:
+            await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": answer.phrase})
+
+    async def _respond(self, kind: str, status: int, headers: list[Header], body: bytes) -> None:
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": f"{kind}.start", "status": status, "headers": raw})
+        await self._send({"type": f"{kind}.body", "body": body})

@@ -1,0 +1,207 @@
+"""From settings to the engine of a worker process: opened with the first request, once per process, never across a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Final, TypeAlias
+
+from .. import hostclock
+from ..config import Config, CookieConfig, Lifetimes
+from ..core.calls import Call, Reply, Unreachable
+from ..core.keyring import KeyRing
+from ..core.node import Member
+from ..core.sealing import Sealer
+from ..node.spawn import ensure_node
+from ..ports import Outgoing, Store
+from ..runtime.board import Board, write_board
+from ..runtime.counters import Counters
+from ..runtime.engine import Backplane, Engine, SystemEntropy
+from ..runtime.host import Host
+from ..settings import RingSource, check_same_secret, load_settings, process_environ, ring_fingerprint
+from ..store import open_store, place_for
+from ..transport.asynchronous import AsyncioTransport
+from ..transport.blocking import BlockingTransport
+from ..transport.wiring import Wiring
+
+Settings: TypeAlias = Config | Engine | None
+"""What a middleware can be given: nothing (the environment decides), settings, or a ready engine (as tests have it)."""
+
+
+class EngineSource:
+    """Gives an app the engine of the process that it runs in.
+
+    Settings are checked at once, nothing is opened. `lifetimes` are the framework's own, `defaults` what its settings say in
+    terms of ours; the environment goes before both. Raises `ConfigError`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings = None,
+        *,
+        framework: str,
+        lifetimes: Lifetimes | None = None,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        self._fixed = settings if isinstance(settings, Engine) else None
+        if isinstance(settings, Engine):
+            self.config = settings.config
+        elif settings is None:
+            environ = {**(defaults or {}), **process_environ()}
+            self.config = load_settings(environ, framework=framework, lifetimes=lifetimes)
+        else:
+            self.config = settings
+        self._opened: Engine | None = self._fixed
+        self._pid = os.getpid()
+
+    def __call__(self) -> Engine:
+        """The engine, opened now if this is the first request in this process; that may take a moment."""
+        if self._opened is not None and (self._pid == os.getpid() or self._fixed is not None):
+            return self._opened
+        engine = Engine(self.config, _shared_by_all_apps(self.config))
+        self._opened, self._pid = engine, os.getpid()
+        return engine
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened is not None and (self._pid == os.getpid() or self._fixed is not None)
+
+    async def opened(self) -> Engine:
+        """The same without blocking the event loop."""
+        return self() if self.is_open else await asyncio.to_thread(self)
+
+
+# --- one backplane for all apps of a process -------------------------------------------------------------------------
+
+_open: dict[tuple[int, Config], Backplane] = {}
+_opening = Lock()
+
+
+def _forget_the_parent() -> None:
+    """In a forked child: what the parent had open is not ours, and nobody here holds its lock."""
+    global _opening  # noqa: PLW0603
+    _opening = Lock()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forget_the_parent)
+
+
+def _shared_by_all_apps(config: Config) -> Backplane:
+    """What does not depend on how one app's cookies are and how long its sessions live."""
+    common = replace(config, cookie=CookieConfig(), lifetimes=Lifetimes(), lifetimes_set=False, principal_keys=())
+    with _opening:
+        backplane = _open.get((os.getpid(), common))
+        if backplane is None:
+            backplane = _open[os.getpid(), common] = _assembled(config)
+        return backplane
+
+
+def _assembled(config: Config) -> Backplane:
+    entropy, counters = SystemEntropy(), Counters()
+    ring = RingSource(config, hostclock.now)
+    store = open_store(config, process_environ())
+    sealer = _SealerSource(ring, config.cluster)
+    host = Host(
+        config.node,
+        store,
+        sealer,
+        clock=hostclock.now,
+        entropy=entropy,
+        observer=counters,
+        limits=config.limits,
+        timeouts=config.timeouts,
+    )
+    if config.mode == "dev":
+        _write_lonely_board(store, config, ring())
+        return Backplane.of(host, ring, NoPeers(), NoAsyncPeers(), counters, entropy)
+    check_same_secret(store.board, store.set_board, ring_fingerprint(ring()))
+    start_node = _node_starter(config)
+    start_node()
+    wiring = Wiring(
+        me=lambda: _myself(host, config),
+        ring=ring,
+        cluster=config.cluster,
+        limits=config.limits,
+        timeouts=config.timeouts,
+        clock=hostclock.now,
+        entropy=entropy,
+        observer=counters,
+        tls=config.tls,
+    )
+    return Backplane.of(host, ring, BlockingTransport(wiring), AsyncioTransport(wiring), counters, entropy, start_node)
+
+
+def _node_starter(config: Config) -> Callable[[], None]:
+    place = place_for(config, process_environ())
+    return lambda: ensure_node(config, place)
+
+
+def _myself(host: Host, config: Config) -> Member:
+    """How this process introduces itself to peers: as the node of its host."""
+    known = host.view.get(config.node)
+    return known or Member(config.node, "", config.listen.port, host.board.incarnation)
+
+
+def _write_lonely_board(store: Store, config: Config, ring: KeyRing) -> None:
+    """What a node process would write that has nobody to watch: there is no other host, and nothing to wait for."""
+    me = Member(config.node, "localhost", config.listen.port, 1, kids=ring.kids)
+    write_board(store, Board((me,), {}, True, float("inf"), True, 1, ring.signing.kid))
+
+
+class _SealerSource:
+    """The sealer of the ring as it is now."""
+
+    def __init__(self, ring: Callable[[], KeyRing], cluster: str) -> None:
+        self._source, self._cluster = ring, cluster
+        self._ring = ring()
+        self._sealer = Sealer(self._ring, cluster)
+
+    def __call__(self) -> Sealer:
+        ring = self._source()
+        if ring is not self._ring:
+            self._sealer = Sealer(ring, self._cluster)
+            self._ring = ring
+        return self._sealer
+
+
+ALONE: Final = Unreachable("unknown")
+
+
+class NoPeers:
+    """The transport of a host that is alone."""
+
+    def hedge_delay(self, identity: str) -> float:
+        return 0.0
+
+    def ask(self, member: Member, call: Call, deadline: float) -> Reply:
+        return ALONE
+
+    def exchange(
+        self, batch: Sequence[Outgoing], deadline: float, enough: Callable[[Reply], bool] | None = None
+    ) -> list[Reply | None]:
+        return [ALONE] * len(batch)
+
+    def tell(self, member: Member, call: Call) -> None:
+        """There is nobody to tell."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class NoAsyncPeers(NoPeers):
+    """The same for asyncio code."""
+
+    async def ask(self, member: Member, call: Call, deadline: float) -> Reply:  # type: ignore[override]
+        return ALONE
+
+    async def exchange(  # type: ignore[override]
+        self, batch: Sequence[Outgoing], deadline: float, enough: Callable[[Reply], bool] | None = None
+    ) -> list[Reply | None]:
+        return [ALONE] * len(batch)
+
+    async def close(self) -> None:  # type: ignore[override]
+        """Nothing is open."""

@@ -1,0 +1,158 @@
+"""The control listener: /healthz, /readyz, /metrics and /status over plain HTTP, GET only, no session data.
+
+Open on loopback; anywhere else every request needs `Authorization: Bearer <token>`, and without a token it does not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import httptools
+
+from ..config import Address
+from ..errors import ConfigError
+from ..settings import check_admin, is_loopback
+from .exposition import CONTENT_TYPE, exposition
+
+REQUEST_BYTES_MAX: Final = 8 * 1024
+REQUEST_S_MAX: Final = 5.0
+CONNECTIONS_MAX: Final = 32
+_TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
+
+
+class Sources(NamedTuple):
+    """Where the answers come from, asked for each request. `ready` gives the reason too; a counter is named `..._total`."""
+
+    status: Callable[[], Mapping[str, Any]]
+    ready: Callable[[], tuple[bool, str]]
+    counters: Callable[[], Mapping[str, int | float]]
+
+
+class Answer(NamedTuple):
+    """One response, before it is written."""
+
+    status: HTTPStatus
+    body: str
+    content_type: str = _TEXT
+
+
+class AdminListener:
+    """Serves `sources` on `address`. Raises `ConfigError` at `start` if it must not or cannot listen there."""
+
+    def __init__(self, address: Address, token: str | None, sources: Sources) -> None:
+        self._address, self._sources = address, sources
+        self._token = None if is_loopback(address.host) else token
+        self._given_token = token
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    def __repr__(self) -> str:
+        return f"<AdminListener on {self._address}, {'open' if self._token is None else 'with token'}>"
+
+    async def start(self) -> Address:
+        """Listens; gives the address with the port it got."""
+        check_admin(self._address, self._given_token)
+        try:
+            self._server = await asyncio.start_server(self._connected, self._address.host, self._address.port)
+        except OSError as error:
+            remedy = "Give this node a free port of its own, or set 'off'."
+            raise ConfigError(
+                "CLUSTERSESSION_ADMIN_LISTEN", f"cannot listen on {self._address} ({error.strerror})", remedy
+            ) from error
+        return Address(host=self._address.host, port=self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stops listening and cuts what is still connected."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in self._connections.values():
+            writer.close()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = writer
+        try:
+            async with asyncio.timeout(REQUEST_S_MAX):
+                if len(self._connections) <= CONNECTIONS_MAX:
+                    writer.write(_written(self._answer(await _request(reader))))
+                    await writer.drain()
+        except (TimeoutError, ConnectionError):
+            pass  # a slow or vanished client of the control listener is nobody's loss
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    def _answer(self, request: Request | None) -> Answer:
+        if request is None:
+            return Answer(HTTPStatus.BAD_REQUEST, "not a request that this listener takes\n")
+        if self._token is not None and not hmac.compare_digest(request.token, self._token.encode()):
+            return Answer(HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer with the token of CLUSTERSESSION_ADMIN_TOKEN\n")
+        if request.method != b"GET":
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here\n")
+        match request.path:
+            case b"/healthz":
+                return Answer(HTTPStatus.OK, "ok\n")
+            case b"/readyz":
+                ready, why = self._sources.ready()
+                return Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n")
+            case b"/metrics":
+                samples = {**self._sources.counters(), "ready": int(self._sources.ready()[0])}
+                return Answer(HTTPStatus.OK, exposition(samples), CONTENT_TYPE)
+            case b"/status":
+                return Answer(HTTPStatus.OK, json.dumps(self._sources.status()) + "\n", _JSON)
+        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics and /status\n")
+
+
+class Request:
+    """What httptools finds in the bytes of one request."""
+
+    def __init__(self) -> None:
+        self.method, self.path, self.token, self.complete = b"", b"", b"", False
+
+    def on_url(self, url: bytes) -> None:
+        self.path += url.partition(b"?")[0]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"authorization" and value[:7].lower() == b"bearer ":
+            self.token = value[7:].strip()
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def _request(reader: asyncio.StreamReader) -> Request | None:
+    """The request, or None if it does not parse or is too large."""
+    request, left = Request(), REQUEST_BYTES_MAX
+    parser = httptools.HttpRequestParser(request)
+    try:
+        while not request.complete:
+            data = await reader.read(left)
+            left -= len(data)
+            if not data or not left:
+                return None
+            parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # asks for another protocol, and is answered in this one
+    except httptools.HttpParserError:
+        return None
+    request.method = parser.get_method()
+    return request
+
+
+def _written(answer: Answer) -> bytes:
+    body = answer.body.encode()
+    head = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\nContent-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body

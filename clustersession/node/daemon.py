@@ -1,0 +1,211 @@
+"""The node's own process: answers peers, keeps the member table, writes the blackboard for the workers of this host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .. import hostclock
+from ..config import Address, Config
+from ..core.node import Member
+from ..errors import ConfigError, StoreRefused
+from ..runtime.async_driver import AsyncDriver
+from ..runtime.counters import Counters
+from ..runtime.host import Host
+from ..runtime.keeper import Keeper
+from ..runtime.keys import CurrentSealer
+from ..settings import RingSource, check_same_secret, process_environ, ring_fingerprint
+from ..store import LmdbStore, NodeLock, open_store, place_for
+from ..transport.asynchronous import AsyncioTransport
+from ..transport.server import PeerServer
+from ..transport.wiring import Wiring
+from .admin import AdminListener, Sources
+from .discovery import Seeds, advertised
+from .heart import Heart
+from .notify import READY, announce
+
+AWAY_MAX_S: Final = 24 * 3600.0  # tombstones are kept for 25 h: who was away for longer may have missed one
+log: Final = logging.getLogger("clustersession.node")
+
+
+class _Entropy:
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+
+def run(config: Config) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit code. Raises `ConfigError` and `StoreRefused` before it serves."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("clustersession").setLevel(logging.INFO)
+    place = place_for(config, process_environ())
+    store = open_store(config, process_environ())
+    if not isinstance(store, LmdbStore):
+        raise ConfigError("CLUSTERSESSION_STORE", "a node shares its store with the workers, and 'memory' cannot be shared", "Unset it.")
+    lock = NodeLock(place)
+    if not lock.acquire():
+        raise StoreRefused(f"process {lock.holder()} is already the node of {place}; two must never run on one set of files")
+    try:
+        return asyncio.run(_Node(config, store).run())
+    finally:
+        store.close()
+        lock.release()
+
+
+class _Node:
+    """Everything of one node, put together."""
+
+    def __init__(self, config: Config, store: LmdbStore) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.ring = RingSource(config, hostclock.now)
+        check_same_secret(store.board, store.set_board, ring_fingerprint(self.ring()), is_node=True)
+        self.host = Host(
+            config.node,
+            store,
+            CurrentSealer(self.ring, config.cluster),
+            clock=hostclock.now,
+            entropy=_Entropy(),
+            observer=self.counters,
+            limits=config.limits,
+            timeouts=config.timeouts,
+        )
+        self._discard_old(store)
+        self.keeper: Keeper | None = None
+        self.heart: Heart | None = None
+
+    def _discard_old(self, store: LmdbStore) -> None:
+        away = hostclock.now() - self.host.board.tick
+        if AWAY_MAX_S < away < float("inf"):
+            log.warning("this node was away for %.0f h: its files are discarded, the other owners have the sessions", away / 3600)
+            store.wipe()
+
+    async def run(self) -> int:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        wiring = self._wiring()
+        server = PeerServer(lambda call, source: self._keeper().on_call(call, source), wiring)
+        address = await self._listening(server)
+        me = self._member(address)
+        self.keeper = Keeper(self.host, me, self.config.timeouts)
+        transport = AsyncioTransport(wiring)
+        driver = AsyncDriver(self.host, transport, transport.hedge_delay)
+        self.heart = Heart(self.keeper, driver, transport, Seeds(self.config.peers), self.ring, self.config.timeouts)
+        admin = await self._admin()
+        log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
+        try:
+            await self._serve(stopped, self.heart)
+        finally:
+            await server.stop()
+            await transport.close()
+            if admin is not None:
+                await admin.close()
+        return 0
+
+    async def _serve(self, stopped: asyncio.Event, heart: Heart) -> None:
+        beating = asyncio.create_task(heart.run())
+        ready = asyncio.create_task(heart.ready.wait())
+        stopping = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait({beating, ready, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=self.config.timeouts.ready_s / 2)
+            announce(READY, process_environ())  # late rather than never: a slow peer must not keep the app from starting
+            await asyncio.wait({beating, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()
+        finally:
+            for task in (beating, ready, stopping):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(beating, ready, stopping, return_exceptions=True)
+
+    def _wiring(self) -> Wiring:
+        config = self.config
+        return Wiring(
+            me=lambda: self._keeper().me,
+            ring=self.ring,
+            cluster=config.cluster,
+            limits=config.limits,
+            timeouts=config.timeouts,
+            clock=hostclock.now,
+            entropy=_Entropy(),
+            observer=self.counters,
+            tls=config.tls,
+        )
+
+    def _keeper(self) -> Keeper:
+        assert self.keeper is not None, "the server listens before the keeper exists, but its loop runs only after"
+        return self.keeper
+
+    async def _listening(self, server: PeerServer) -> Address:
+        try:
+            return await server.start(self.config.listen)
+        except OSError as error:
+            problem = f"cannot listen on {self.config.listen} ({error.strerror})"
+            raise ConfigError("CLUSTERSESSION_LISTEN", problem, "Give this node a free address of its own.") from error
+
+    def _member(self, address: Address) -> Member:
+        at = advertised(self.config, address.port)
+        incarnation = max(int(time.time() * 1000), self.host.board.incarnation + 1)
+        return Member(self.config.node, at.host, at.port, incarnation, self.config.zone, kids=self.ring().kids)
+
+    # --- the control listener ----------------------------------------------------------------------------------------------
+
+    async def _admin(self) -> AdminListener | None:
+        if self.config.admin_listen is None:
+            return None
+        admin = AdminListener(self.config.admin_listen, self.config.admin_token, Sources(self._status, self._ready, self._samples))
+        await admin.start()
+        return admin
+
+    def _ready(self) -> tuple[bool, str]:
+        """False only before the first sync is complete: a balancer must not take out the last healthy host."""
+        assert self.heart is not None
+        return (True, "ready") if self.heart.ready.is_set() else (False, "the first sync is not complete")
+
+    def _status(self) -> Mapping[str, Any]:
+        keeper = self._keeper()
+        stats = self.host.store.stats()
+        return {
+            "node": self.config.node,
+            "cluster": self.config.cluster,
+            "synced": keeper.synced,
+            "converged": keeper.view().converged,
+            "members": [_described(member) for member in keeper.view().members.values()],
+            "store": stats._asdict(),
+        }
+
+    def _samples(self) -> Mapping[str, int | float]:
+        stats = self.host.store.stats()
+        members = self._keeper().view().members.values()
+        gauges: dict[str, int | float] = {
+            "clustersession_store_entries": stats.entries,
+            "clustersession_store_bytes_used": stats.bytes_used,
+            "clustersession_store_bytes_max": stats.bytes_max,
+            "clustersession_hints": stats.hints,
+            "clustersession_members_reachable": sum(member.reachable for member in members),
+            "clustersession_synced": int(self._keeper().synced),
+        }
+        counts = {f"clustersession_{_sample(name)}_total": count for name, count in self.counters.snapshot().items()}
+        return {**gauges, **counts}
+
+
+def _sample(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _described(member: Member) -> dict[str, Any]:
+    return {
+        "identity": member.identity,
+        "address": f"{member.host}:{member.port}",
+        "state": str(member.state),
+        "incarnation": member.incarnation,
+        "zone": member.zone,
+        "kids": list(member.kids),
+    }

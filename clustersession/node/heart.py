@@ -1,0 +1,147 @@
+"""The node's loops: heartbeats, the sync of a node that was away, and the sweep of what has expired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from ..config import Timeouts
+from ..core.calls import Beat
+from ..core.keyring import KeyRing
+from ..core.node import Member, State
+from ..core.upkeep import Heard
+from ..ports import AsyncTransport
+from ..runtime.async_driver import AsyncDriver
+from ..runtime.budget import Budget
+from ..runtime.host import Host
+from ..runtime.keeper import Keeper
+from .discovery import Seeds
+
+SYNC_RETRY_S: Final = 0.25
+SWEEP_EVERY_S: Final = 5.0
+SWEEP_BATCH: Final = 200
+BACKGROUND_S: Final = 3600.0  # of waiting for peers; each call has its own time-out
+log: Final = logging.getLogger("clustersession.node")
+
+
+class Heart:
+    """Runs until cancelled. `ready` is set once this node may serve its copies by itself for the first time."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        driver: AsyncDriver,
+        transport: AsyncTransport,
+        seeds: Seeds,
+        ring: Callable[[], KeyRing],
+        timeouts: Timeouts,
+    ) -> None:
+        self._keeper, self._driver, self._transport = keeper, driver, transport
+        self._seeds, self._ring, self._timeouts = seeds, ring, timeouts
+        self._beating: set[str] = set()
+        self._own_addresses: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._greeted = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    @property
+    def host(self) -> Host:
+        return self._keeper.host
+
+    async def run(self) -> None:
+        """All loops at once. A fault in one of them ends the node: half a node is worse than none."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat_for_ever())
+            group.create_task(self._sync_for_ever())
+            group.create_task(self._sweep_for_ever())
+
+    # --- heartbeats ------------------------------------------------------------------------------------------------------
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            self._keeper.announce(self._ring().kids)
+            self._keeper.tick()
+            for member in self._keeper.peers():
+                self._start(self._beat(member.identity), member.identity)
+            self._start(self._greet(), "")
+            await asyncio.sleep(self._timeouts.heartbeat_s * random.uniform(0.8, 1.0))  # noqa: S311  (jitter)
+
+    def _start(self, work: Coroutine[None, None, None], peer: str) -> None:
+        """One heartbeat to a peer at a time: a slow one must not pile them up."""
+        if peer in self._beating:
+            work.close()
+            return
+        self._beating.add(peer)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._done(done, peer))
+
+    def _done(self, task: asyncio.Task[None], peer: str) -> None:
+        self._tasks.discard(task)
+        self._beating.discard(peer)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("heartbeat to %s failed", peer or "a seed", exc_info=task.exception())
+
+    async def _beat(self, peer: str) -> None:
+        sent = self.host.clock()
+        outcome = await self._driver.run(self._keeper.beat(peer), Budget(BACKGROUND_S))
+        before = self._keeper.view().get(peer)
+        self._keeper.after_beat(peer, sent, outcome)
+        after = self._keeper.view().get(peer)
+        if before is not None and after is not None and before.state is not after.state:
+            log.info("%s is %s now", peer, after.state)
+            self._keeper.tick()  # the workers see it at once
+
+    async def _greet(self) -> None:
+        """Meet the seeds that are no members yet: who they are is learnt from their answer."""
+        known = {(member.host, member.port) for member in self._keeper.peers() if member.state is not State.DEAD}
+        addresses = await self._seeds.addresses(self.host.clock())
+        await asyncio.gather(*(self._meet(host, port) for host, port in addresses - known - self._own_addresses))
+        self._greeted.set()
+
+    async def _meet(self, host: str, port: int) -> None:
+        stranger = Member("", host, port, 0)
+        sent = self.host.clock()
+        deadline = asyncio.get_running_loop().time() + self._timeouts.request_s
+        reply = await self._transport.ask(stranger, self._keeper.heartbeat(), deadline)
+        if not isinstance(reply, Beat):
+            return
+        if reply.sender.identity == self.host.me:
+            self._met_itself(host, port, reply.sender)
+            return
+        # its hints are taken with the first heartbeat to it as a member, so this one grants no lease
+        self._keeper.after_beat(reply.sender.identity, sent, Heard(reply.sender, reply.members, told_all=False))
+        log.info("met %s at %s:%d", reply.sender.identity, host, port)
+
+    def _met_itself(self, host: str, port: int, sender: Member) -> None:
+        self._own_addresses.add((host, port))
+        if sender.incarnation != self._keeper.me.incarnation:
+            log.error(
+                "another node at %s:%d calls itself %r as this one does: give each host its own CLUSTERSESSION_NODE",
+                host, port, sender.identity,
+            )  # fmt: skip
+
+    # --- sync ------------------------------------------------------------------------------------------------------------
+
+    async def _sync_for_ever(self) -> None:
+        await self._greeted.wait()
+        while True:
+            if self._keeper.synced:
+                self.ready.set()
+            elif self._keeper.settled and await self._driver.run(self._keeper.sync(), Budget(BACKGROUND_S)):
+                self._keeper.sync_done()
+                log.info("synced")
+                continue
+            await asyncio.sleep(SYNC_RETRY_S)
+
+    # --- expiry ------------------------------------------------------------------------------------------------------------
+
+    async def _sweep_for_ever(self) -> None:
+        """In small batches with pauses, and never at the same second as the other nodes."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))  # noqa: S311  (jitter)
+            while self.host.sweep(SWEEP_BATCH) == SWEEP_BATCH:
+                await asyncio.sleep(0.01)

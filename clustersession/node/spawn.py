@@ -1,0 +1,191 @@
+"""The node that nobody starts: the first worker that needs one starts it, and it ends after the last worker.
+
+Each worker holds a *lifeline*, a shared `flock` on `workers.lock` in the place. It belongs to the open file, not to the
+process, so it goes with the worker however that ends (kill -9 too), and what a worker forks keeps it. The node tries
+the exclusive lock once a second; when it got it for `WORKERLESS_S`, no worker is left: it keeps the lock, so that a new
+worker waits until this node is gone, and ends. Starting is done by one worker at a time, under `spawn.lock`.
+
+The started process forks once more: the first one waits until the second is the node or has failed, and exits with
+the outcome. So the worker has no child to look after, and the node's parent is whoever takes in orphans.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ..config import Config
+from ..errors import ConfigError
+from ..store.locks import NodeLock
+from ..store.place import make_private
+from .launch import node_command, node_environ
+
+SPAWNED: Final = "--spawned"
+WORKERLESS_S: Final = 5.0  # a server that restarts its workers one by one keeps its node
+LOOK_EVERY_S: Final = 1.0
+RETRY_S: Final = 1.0  # one failed start a second on a host, however many workers ask
+LOG_BYTES_MAX: Final = 256 * 1024
+_PAUSE_S: Final = 0.02
+_WORKERS, _SPAWN, _LOG = "workers.lock", "spawn.lock", "node.log"
+log: Final = logging.getLogger("clustersession.spawn")
+
+_lifelines: Final[dict[tuple[int, Path], int]] = {}  # by process and place: a forked worker takes its own
+
+
+def ensure_node(config: Config, place: Path) -> None:
+    """Starts the host's node if none runs there and the settings let a worker do it. Blocks for at most `ready_s`.
+
+    Cheap when a node runs, so that a worker may ask again whenever the node seems to be gone. Raises `ConfigError` with the
+    node's last words if it cannot start, `StoreRefused` if the place is unfit; a node that is slow is only logged.
+    """
+    if not config.spawn:
+        return
+    make_private(place)
+    deadline = time.monotonic() + config.timeouts.ready_s
+    while time.monotonic() < deadline:
+        if _hold_lifeline(place):
+            if NodeLock(place).holder() is not None:
+                return
+            with _try_lock(place / _SPAWN) as fd:
+                if fd is not None:
+                    _spawn(config, place, fd)
+                    return
+        time.sleep(_PAUSE_S)
+    log.warning("no node runs in %s after %g s", place, config.timeouts.ready_s)
+
+
+def _hold_lifeline(place: Path) -> bool:
+    """Whether this process is now counted among the workers; not while a node is ending."""
+    mine = (os.getpid(), place)
+    if mine in _lifelines:
+        return True
+    fd = _opened(place / _WORKERS)
+    if not _locked(fd, fcntl.LOCK_SH):
+        os.close(fd)
+        return False
+    if _lifelines.setdefault(mine, fd) != fd:  # another thread was quicker
+        os.close(fd)
+    for other in [each for each in _lifelines if each[0] != mine[0]]:
+        os.close(_lifelines.pop(other))  # the copy of a parent's: this process must not hold on for it
+    return True
+
+
+def _spawn(config: Config, place: Path, spawn_fd: int) -> None:
+    if NodeLock(place).holder() is not None:
+        return
+    failure = os.pread(spawn_fd, 4096, 0).decode(errors="replace")
+    if not failure or time.time() - os.fstat(spawn_fd).st_mtime > RETRY_S:
+        failure = _started(config, place)
+        os.truncate(spawn_fd, 0)
+        os.pwrite(spawn_fd, failure.encode()[:4096], 0)
+    if failure:
+        raise ConfigError(
+            "CLUSTERSESSION_SPAWN", f"the node of this host does not start: {failure}", f"Its log is {place / _LOG}."
+        )
+
+
+def _started(config: Config, place: Path) -> str:
+    """Starts the node; its last words if it failed at once, else nothing."""
+    with _log_file(place).open("ab") as output:
+        try:
+            done = subprocess.run(
+                node_command(SPAWNED),
+                env=node_environ(config),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                timeout=config.timeouts.ready_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            log.warning("the node is slow to start; its log is %s", place / _LOG)
+            return ""
+        except OSError as error:
+            return f"{node_command()[0]} cannot be run ({error.strerror})"
+    return "" if done.returncode == 0 else _last_words(place) or f"it ended with {done.returncode}"
+
+
+def _log_file(place: Path) -> Path:
+    path = place / _LOG
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(place / f"{_LOG}.1")
+    path.touch(mode=0o600)
+    return path
+
+
+def _last_words(place: Path) -> str:
+    with (place / _LOG).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def detach(place: Path, wait_s: float) -> None:
+    """In the process that a worker started: goes on in a child of its own. This one exits, with 0 once a node runs."""
+    pid = os.fork()
+    if pid:
+        os._exit(_outcome(pid, place, wait_s))
+
+
+def _outcome(pid: int, place: Path, wait_s: float) -> int:
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline and NodeLock(place).holder() is None:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return max(os.waitstatus_to_exitcode(status), 1)
+        time.sleep(_PAUSE_S)
+    return 0
+
+
+def end_after_last_worker(place: Path) -> None:
+    """In the node: watches the lifelines from a thread, and sends this process SIGTERM when no worker is left."""
+    threading.Thread(target=_watch, args=(place,), name="clustersession-lifelines", daemon=True).start()
+
+
+def _watch(place: Path) -> None:
+    fd = _opened(place / _WORKERS)
+    workerless_since: float | None = None
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        if not _locked(fd, fcntl.LOCK_EX):
+            workerless_since = None
+            continue
+        workerless_since = time.monotonic() if workerless_since is None else workerless_since
+        if time.monotonic() - workerless_since >= WORKERLESS_S:
+            log.info("the last worker has gone, and so does this node")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return  # with the lock: a new worker waits for the end of this process
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _try_lock(path: Path) -> Iterator[int | None]:
+    """The file's descriptor with its lock, or None while another process has it."""
+    fd = _opened(path)
+    try:
+        yield fd if _locked(fd, fcntl.LOCK_EX) else None
+    finally:
+        os.close(fd)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _locked(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

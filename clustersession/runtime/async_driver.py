@@ -1,0 +1,53 @@
+"""Runs operations in asyncio code. Never blocks the loop on a peer."""
+
+from __future__ import annotations
+
+from asyncio import sleep
+from typing import Any, TypeVar
+
+from ..core.calls import Ask, Operation, Wait
+from ..ports import AsyncTransport, Outgoing
+from .budget import Budget
+from .host import Host
+from .routing import Exchange, HedgeDelay, Notice, Router, Step
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """`run` an operation of `core.operations` to its end, awaiting the calls to peers. For one event loop."""
+
+    __slots__ = ("_handle", "_me", "_router", "transport")
+
+    def __init__(self, host: Host, transport: AsyncTransport, hedge_delay: HedgeDelay) -> None:
+        self.transport = transport
+        self._me = host.me
+        self._handle = host.handle
+        self._router = Router(host, hedge_delay)
+
+    async def run(self, operation: Operation[T], budget: Budget) -> T:
+        reply: Any = None
+        try:
+            while True:
+                effect = operation.send(reply)
+                if type(effect) is Ask and effect.node == self._me:  # nearly every effect, so without a detour
+                    reply = self._handle(effect.call)
+                else:
+                    reply = await self._waited(self._router.step(effect, budget), budget)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def _waited(self, step: Step, budget: Budget) -> object:
+        match step:
+            case Outgoing():
+                with budget:
+                    return await self.transport.ask(step.member, step.call, budget.deadline())
+            case Exchange():
+                with budget:
+                    return step.answered(await self.transport.exchange(step.batch, budget.deadline(), step.enough))
+            case Notice():
+                return self.transport.tell(step.member, step.call)
+            case Wait():
+                with budget:
+                    return await sleep(step.seconds)
+        return step

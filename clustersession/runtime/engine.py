@@ -1,0 +1,156 @@
+"""What a worker process needs to serve sessions: the host, its peers, and for each app how its cookies and limits are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock, Thread
+from typing import Final, NamedTuple, Protocol
+
+from ..config import Config
+from ..core.keyring import KeyRing
+from ..core.operations import Cluster
+from ..core.record import Key, Lifetime, Record, live_items
+from ..ports import AsyncTransport, Entropy, Transport
+from .async_driver import AsyncDriver
+from .cache import BoundedCache
+from .cookies import Cookies
+from .counters import Counters
+from .host import Host
+from .outages import Outages
+from .pipeline import Visit
+from .session import RequestSession
+from .sync_driver import SyncDriver
+
+ITEMS_KEPT: Final = 2048
+NODE_LOOKED_AFTER_S: Final = 1.0  # how often a worker looks whether the host's node still runs
+NODE_SILENT_S: Final = 5.0
+
+
+class SystemEntropy:
+    """The system's own source: safe after a fork, since nothing of it is kept in the process."""
+
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+
+class _Hedging(Protocol):
+    def hedge_delay(self, identity: str) -> float: ...
+
+
+class BlockingPeers(Transport, _Hedging, Protocol):
+    """Calls to peers from blocking code, with how long to wait before the next one is asked too."""
+
+
+class AsyncPeers(AsyncTransport, _Hedging, Protocol):
+    """The same from asyncio code."""
+
+
+class Backplane(NamedTuple):
+    """What all apps of one process share."""
+
+    host: Host
+    ring: Callable[[], KeyRing]
+    blocking: SyncDriver
+    asynchronous: AsyncDriver
+    counters: Counters
+    entropy: Entropy
+    start_node: Callable[[], None] | None  # starts the host's node if none runs; may block for seconds
+
+    @classmethod
+    def of(
+        cls,
+        host: Host,
+        ring: Callable[[], KeyRing],
+        blocking: BlockingPeers,
+        asynchronous: AsyncPeers,
+        counters: Counters,
+        entropy: Entropy,
+        start_node: Callable[[], None] | None = None,
+    ) -> Backplane:
+        return cls(
+            host,
+            ring,
+            SyncDriver(host, blocking, blocking.hedge_delay),
+            AsyncDriver(host, asynchronous, asynchronous.hedge_delay),
+            counters,
+            entropy,
+            start_node,
+        )
+
+
+class Engine:
+    """Gives each request of one app its `Visit`."""
+
+    def __init__(self, config: Config, shared: Backplane) -> None:
+        self.config = config
+        self.host, self.ring, self.entropy, self.count = shared.host, shared.ring, shared.entropy, shared.counters.count
+        self.blocking, self.asynchronous, self.counters = shared.blocking, shared.asynchronous, shared.counters
+        self.anonymous = config.unavailable == "anonymous"
+        self.principal_keys = frozenset(config.principal_keys)
+        self.outages = Outages()
+        self.cookies = Cookies(config, shared.host, shared.ring, shared.counters)
+        self.now = shared.host.clock
+        self._cluster = Cluster(self.host.view, config.min_copies, config.zone)
+        self._items: BoundedCache[Key, tuple[Record, Mapping[str, bytes]]] = BoundedCache(ITEMS_KEPT)
+        self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node)
+
+    def visit(
+        self,
+        cookie_fields: Sequence[bytes | str],
+        *,
+        blocking: bool,
+        session_type: type[RequestSession] = RequestSession,
+    ) -> Visit:
+        """A request with these Cookie fields. `blocking`: its session loads itself when the app looks at it."""
+        if self._caretaker is not None:
+            self._caretaker.look()
+        return Visit(self, self.cookies.ticket(cookie_fields), self.blocking if blocking else None, session_type)
+
+    def cluster(self) -> Cluster:
+        """The members as this host sees them now."""
+        view = self.host.view
+        if self._cluster.view is not view:
+            self._cluster = self._cluster._replace(view=view)
+        return self._cluster
+
+    def items_of(self, key: Key, record: Record) -> Mapping[str, bytes]:
+        """The encoded values of a record. The host hands out the same record until it changes, so nearly always a look-up."""
+        cached = self._items.get(key)
+        if cached is not None and cached[0] is record:
+            return cached[1]
+        items = live_items(record)
+        self._items.put(key, (record, items))
+        return items
+
+    def lifetime(self, began: float) -> Lifetime:
+        """The default limits of a session that began at `began`, host's clock."""
+        limits = self.config.lifetimes
+        return Lifetime(limits.idle_s, None if limits.absolute_s is None else began + limits.absolute_s)
+
+    def undecodable(self, name: str) -> None:
+        """A stored value that this release does not understand. Its name may be personal, so it is only counted."""
+        self.count("value_undecodable")
+
+
+class _Caretaker:
+    """Starts the host's node again when it has gone. Never in the way of a request: in a thread, and one at a time."""
+
+    def __init__(self, host: Host, start: Callable[[], None]) -> None:
+        self._host, self._start = host, start
+        self._look_at = 0.0
+        self._busy = Lock()
+
+    def look(self) -> None:
+        now = self._host.clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + NODE_LOOKED_AFTER_S
+        if now - self._host.board.tick > NODE_SILENT_S and self._busy.acquire(blocking=False):
+            Thread(target=self._run, name="clustersession-start-node", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._start()
+        finally:
+            self._busy.release()

@@ -1,0 +1,226 @@
+"""The local node without the network: rules over the store, the blackboard as a view. Shared by the workers, the node's
+own process and the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..config import Limits, Timeouts
+from ..core import replica
+from ..core.calls import (
+    Absorb,
+    Broken,
+    Call,
+    Confirm,
+    Confirmed,
+    End,
+    Fetch,
+    Full,
+    Heartbeat,
+    Inventory,
+    Later,
+    Listed,
+    Put,
+    Reply,
+    Unreachable,
+)
+from ..core.keyring import KeyRing
+from ..core.node import View
+from ..core.record import Key, Record, decode_record, digest, encode_record
+from ..core.replica import Decision, Situation
+from ..core.sealing import Sealer
+from ..core.session_id import node_tag
+from ..errors import Corrupt, ShardDown, StoreFull
+from ..ports import KEEP, Change, Entropy, Observer, Store
+from .board import EMPTY, NAME, Board, decode_board
+from .cache import BoundedCache
+
+AT_REST = b"rest"
+RECORDS_CACHED = 2048
+
+
+class Host:
+    """What this host holds and knows. `handle` answers a call from the local store, in microseconds, and never waits."""
+
+    def __init__(
+        self,
+        me: str,
+        store: Store,
+        sealer: Callable[[], Sealer],
+        *,
+        clock: Callable[[], float],
+        entropy: Entropy,
+        observer: Observer,
+        limits: Limits,
+        timeouts: Timeouts,
+    ) -> None:
+        self.me, self.store, self.clock = me, store, clock
+        self._sealer, self._entropy, self._observer = sealer, entropy, observer
+        self._record_bytes_max, self._gap_s = limits.session_bytes_max, timeouts.lease_s
+        self._board_bytes: bytes | None = None
+        self._board, self._view = EMPTY, EMPTY.view(me)
+        self._tags: dict[int, dict[str, str]] = {}
+        self._records: BoundedCache[Key, tuple[bytes, Record]] = BoundedCache(RECORDS_CACHED)
+
+    # --- what the node process knows -----------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Board:
+        data = self.store.board(NAME)
+        if data != self._board_bytes:
+            self._board = decode_board(data)
+            self._view = self._board.view(self.me)
+            self._tags = {}
+            self._board_bytes = data
+        return self._board
+
+    @property
+    def view(self) -> View:
+        self.board  # noqa: B018  (reads the board anew)
+        return self._view
+
+    def owner_of(self, ring: KeyRing, kid: int, tag: str) -> str | None:
+        """The member that an ID's tag names. The port may have changed since: the identity's half decides."""
+        tags = self._tags.get(kid)
+        if tags is None:
+            key = ring.get(kid)
+            members = self._view.members.values() if key else ()
+            tags = {node_tag(key, m.identity, m.port)[:8]: m.identity for m in members if key}
+            self._tags[kid] = tags
+        return tags.get(tag[:8])
+
+    def situation(self) -> Situation:
+        board, now = self.board, self.clock()
+        # a node process that does not tick may be paused: what it would have learnt is missing
+        synced = board.synced and now - board.tick < self._gap_s
+        leases = board.leases
+        return Situation(
+            self.me, now, synced, self.store.born, lambda owner: leases.get(owner, 0.0) > now, self._record_bytes_max
+        )
+
+    # --- calls ---------------------------------------------------------------------------------------------------------
+
+    def handle(self, call: Call, source: str | None = None) -> Reply:
+        """Answer `call` from node `source` (None: this host). Never raises for the state of the store."""
+        try:
+            match call:
+                case Fetch():
+                    return self._fetch(call)
+                case Confirm():
+                    return self._confirm(call, source)
+                case Inventory():
+                    return self._inventory(call)
+                case Heartbeat():
+                    return Later()  # only the node process answers these
+            return self._decide(call, source)
+        except StoreFull:
+            self._observer.count("store_full")
+            return Full()
+        except ShardDown:
+            self._observer.count("shard_down")
+            return Unreachable("down")
+        except Corrupt:
+            self._observer.count("record_broken")
+            return Broken()
+
+    def record(self, key: Key) -> Record | None:
+        """The stored record. Raises `Corrupt`."""
+        return self._opened(key, self.store.read(key))
+
+    def _fetch(self, call: Fetch) -> Reply:
+        key = call.key
+        return replica.fetch(self.record(key), call, self.situation(), lambda owner: self.store.hinted(owner, key))
+
+    def _decide(self, call: Call, source: str | None) -> Reply:
+        at = self.situation()
+        key = replica.key_of(call)
+        try:
+            return self._change(key, lambda record: replica.decide(record, call, at, source), at)
+        except Corrupt:
+            if not isinstance(call, Put | Absorb | End):
+                raise
+            # what does not decode gives way to the other owner's copy, or to an end
+            self._observer.count("record_broken")
+            self.store.change(key, lambda _: Change(None, None))
+            return self._change(key, lambda record: replica.decide(record, call, at, source), at)
+
+    def _confirm(self, call: Confirm, source: str | None) -> Reply:
+        at = self.situation()
+        differing = []
+        for theirs in call.digests:
+            same = self._compared(theirs, at, source)
+            if not same:
+                differing.append((theirs.key, self.record(theirs.key)))
+        return Confirmed(tuple(differing), at.synced)
+
+    def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
+        verdict = []
+
+        def rule(record: Record | None) -> Decision:
+            decision, same = replica.compare(record, theirs, at, source)
+            verdict.append(same)
+            return decision
+
+        self._change(theirs.key, rule, at)
+        return verdict[-1]
+
+    def _inventory(self, call: Inventory) -> Reply:
+        keys = self.store.keys(call.after, call.limit)
+        records = [(key, self._readable(key)) for key in keys]
+        digests = tuple(digest(key, record) for key, record in records if record is not None)
+        return Listed(digests, keys[-1] if keys else None)
+
+    def _readable(self, key: Key) -> Record | None:
+        try:
+            return self.record(key)
+        except Corrupt:
+            self._observer.count("record_broken")
+            return None
+
+    def sweep(self, limit: int) -> int:
+        """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
+        at = self.situation()
+        due = self.store.due(at.now, limit)
+        for key in due:
+            self._change(key, lambda record: replica.sweep(record, at), at)
+        return len(due)
+
+    def unhint(self, owner: str, key: Key) -> None:
+        """Nothing is left to tell `owner` of this key."""
+        self.store.change(key, lambda _: Change(None, unhint=(owner,)))
+
+    # --- the store -----------------------------------------------------------------------------------------------------
+
+    def _change(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Reply:
+        def stored(data: bytes | None) -> Change:
+            return self._carried_out(key, rule(self._opened(key, data)), at)
+
+        reply: Reply = self.store.change(key, stored)
+        return reply
+
+    def _carried_out(self, key: Key, decision: Decision, at: Situation) -> Change:
+        reply, write, record, hint, unhint = decision
+        if not write:
+            return Change(reply, KEEP, hint=hint, unhint=unhint)
+        if record is None:
+            return Change(reply, None, hint=hint, unhint=unhint)
+        data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
+        self._records.put(key, (data, record))
+        return Change(reply, data, replica.due_at(record, at), replica.eviction(record), hint, unhint)
+
+    def _opened(self, key: Key, data: bytes | None) -> Record | None:
+        """Unsealed and decoded, or the one of last time if its bytes are the same."""
+        if data is None:
+            return None
+        cached = self._records.get(key)
+        if cached is not None and cached[0] == data:
+            return cached[1]
+        try:
+            record = decode_record(self._sealer().open(AT_REST, key, data))
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"a stored record does not decode: {error}") from error
+        self._records.put(key, (data, record))
+        return record

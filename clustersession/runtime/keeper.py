@@ -1,0 +1,149 @@
+"""The node's own process, without the network: it keeps the member table, grants and renews leases, and writes the
+blackboard that the workers read. The node process and the simulation drive it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..config import Timeouts
+from ..core import membership, upkeep
+from ..core.calls import Beat, Call, Heartbeat, Operation, Reply
+from ..core.membership import Table
+from ..core.node import Member, State, View
+from ..core.record import Key, Record
+from ..errors import Corrupt
+from .board import Board, write_board
+from .host import Host
+
+
+class Keeper:
+    """One per host. `ready`: this host may serve its copies by itself."""
+
+    def __init__(self, host: Host, me: Member, timeouts: Timeouts) -> None:
+        self.host, self._timeouts = host, timeouts
+        now = host.clock()
+        former = host.board
+        self.table: Table = membership.told_of(membership.new_table(me, now), former.members, now)
+        # within the lease the former process of this host missed nothing that its leases do not cover
+        recent = now - former.tick < timeouts.lease_s
+        self.synced = former.synced and recent
+        self._leases: dict[str, float] = dict(former.leases) if recent else {}
+        self._last_tick = now
+        self._publish(now)
+
+    # --- what it knows --------------------------------------------------------------------------------------------------
+
+    @property
+    def me(self) -> Member:
+        return self.table.me
+
+    def introduce(self, member: Member) -> None:
+        """A seed of the settings, or what a discovery found."""
+        self.table = membership.told_of(self.table, (member,), self.host.clock())
+
+    def view(self) -> View:
+        return self.table.view(self.host.clock(), self._timeouts)
+
+    @property
+    def settled(self) -> bool:
+        """Every member has answered or is known not to: a sync can begin."""
+        return all(entry.member.state is not State.SUSPECT for entry in self.table.others.values())
+
+    def peers(self) -> list[Member]:
+        """Whom to send heartbeats to: the dead too, they may be back."""
+        return [entry.member for entry in self.table.others.values() if entry.member.state is not State.LEFT]
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called several times a second. Notices that this process was paused: then it knows nothing for sure."""
+        now = self.host.clock()
+        if now - self._last_tick > self._timeouts.lease_s:
+            self.unsync()
+            self.table = membership.after_pause(self.table, now)
+        self._last_tick = now
+        self.table = membership.tick(self.table, now, self._timeouts)
+        self._publish(now)
+
+    def unsync(self) -> None:
+        """From now on nothing is served locally until the next sync is complete."""
+        self.synced = False
+        self._leases = {}
+
+    def sync_done(self) -> None:
+        self.synced = True
+        self._publish(self.host.clock())
+
+    def _publish(self, now: float) -> None:
+        members = (self.table.me, *(entry.member for entry in self.table.others.values()))
+        leases = {identity: until for identity, until in self._leases.items() if until > now}
+        signing = self._signing_kid(members)
+        converged = membership.converged(self.table, now, self._timeouts)
+        write_board(
+            self.host.store, Board(members, leases, self.synced, now, converged, self.table.me.incarnation, signing)
+        )
+
+    def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
+        """The first of this node's keys that every reachable member has announced."""
+        others = [set(m.kids) for m in members if m.reachable and m.kids]
+        return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
+
+    def announce(self, kids: tuple[int, ...]) -> None:
+        """The keys of the ring that this host has, in the order it would sign with them."""
+        if kids != self.table.me.kids:
+            self.table = self.table._replace(me=msgspec.structs.replace(self.table.me, kids=kids))
+
+    # --- heartbeats -----------------------------------------------------------------------------------------------------
+
+    def beat(self, peer: str) -> Operation[upkeep.Heard | upkeep.Silent]:
+        return upkeep.beat(self.view(), peer, self.heartbeat)
+
+    def heartbeat(self) -> Heartbeat:
+        others = tuple(entry.member for entry in self.table.others.values())
+        return Heartbeat(self.table.me, others, self.host.clock())
+
+    def after_beat(self, peer: str, sent: float, outcome: upkeep.Heard | upkeep.Silent) -> None:
+        """What a heartbeat that began at `sent` has brought. A lease counts from when it was sent."""
+        now = self.host.clock()
+        if isinstance(outcome, upkeep.Heard):
+            self._heard(outcome.sender, outcome.members, now)
+            if outcome.told_all and outcome.sender.identity == peer:
+                self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
+        elif outcome.why == "refused":
+            self.table = membership.refused_by(self.table, peer, now)
+
+    def _heard(self, sender: Member, members: tuple[Member, ...], now: float) -> None:
+        before = self.table.me.incarnation
+        self.table = membership.heard_from(self.table, sender, now)
+        self.table = membership.told_of(self.table, members, now)
+        if self.table.me.incarnation != before:
+            self.unsync()  # somebody took this node for dead: others may have taken over
+
+    def on_call(self, call: Call, source: str | None) -> Reply:
+        """Answer a peer. Everything but heartbeats is a matter of the store alone."""
+        return self._on_heartbeat(call) if isinstance(call, Heartbeat) else self.host.handle(call, source)
+
+    def _on_heartbeat(self, call: Heartbeat) -> Beat:
+        self._heard(call.sender, call.members, self.host.clock())
+        peer = call.sender.identity
+        hints = tuple(self._hints(peer, call.hints_max))
+        pending = max(0, self.host.store.hint_count(peer) - len(hints))
+        others = tuple(entry.member for entry in self.table.others.values())
+        return Beat(self.table.me, others, hints, pending, self.host.clock())
+
+    def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
+        """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
+        found = []
+        for key, _ in self.host.store.hints(peer, limit):
+            try:
+                record = self.host.record(key)
+            except Corrupt:
+                record = None
+            if record is None:
+                self.host.unhint(peer, key)
+            else:
+                found.append((key, record))
+        return found
+
+    def sync(self) -> Operation[bool]:
+        return upkeep.sync(self.view)

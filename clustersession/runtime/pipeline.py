@@ -1,0 +1,337 @@
+"""One request of the app, from its Cookie header to its Set-Cookie, for every framework. Does no IO: its multi-step parts are
+operations that a driver runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from ..core.calls import Operation
+from ..core.cookie import should_issue
+from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
+from ..core.record import Lifetime
+from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
+from .budget import Budget
+from .headers import NOTHING, SessionHeaders
+from .session import RequestSession
+from .stored import (
+    Principal,
+    Stored,
+    create_session,
+    end_session,
+    patch,
+    rotate_session,
+    save_session,
+    touch_session,
+)
+
+if TYPE_CHECKING:
+    from .cookies import Ticket
+    from .engine import Engine
+    from .sync_driver import SyncDriver
+
+GRACE_S: Final = 10.0  # parallel requests of a login may read the anonymous state as it was for so long
+ROTATED: Final = "rotated"
+RECENTLY_LOST: Final = Lost(())
+log: Final = logging.getLogger("clustersession")
+
+
+class Visit:
+    """The session of one request, its load and its saves.
+
+    `load` runs once, before or when the app looks at `session`. `save` may run several times; `headers` once, when the
+    response starts; a `save` after that keeps what the stored session can still take and raises for the rest. With
+    `blocking` the session loads itself. `max_age_s` is that of a persistent cookie, None: it lives as long as the browser.
+    """
+
+    __slots__ = (
+        "_blocking",
+        "_deleted",
+        "_engine",
+        "_outcome",
+        "_resolved",
+        "_sent",
+        "_stored",
+        "_superseded",
+        "budget",
+        "max_age_s",
+        "must_exist",
+        "reissue",
+        "session",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        ticket: Ticket | None,
+        blocking: SyncDriver | None = None,
+        session_type: type[RequestSession] = RequestSession,
+    ) -> None:
+        config = engine.config
+        self._engine, self.ticket, self._blocking = engine, ticket, blocking
+        self._outcome: LoadOutcome | None = None
+        self._stored: Stored | None = None
+        self._resolved: tuple[str | None, str | None] | None = None  # the owners that the ID names, if all are members
+        self._superseded = self._sent = self._deleted = False
+        self.budget = Budget(config.timeouts.budget_s)
+        self.max_age_s = config.cookie.max_age_s
+        self.must_exist = False  # store it even if it is empty
+        self.reissue = False  # send the cookie again: its life has changed
+        self.session = session_type(self._demand, config.limits, engine.undecodable)
+        if ticket is None:
+            self.session.fill({}, None)
+
+    # --- loading ---------------------------------------------------------------------------------------------------------
+
+    def _demand(self) -> None:
+        """The app looks at a session that is not loaded. Raises `SessionUnavailable`, at once if it was tried before."""
+        if self._outcome is None and self._blocking is not None:
+            self._blocking.run(self.load(), self.budget)
+        if self._outcome is None:
+            raise RuntimeError("the session was looked at before it was loaded; in async code await its load first")
+        if type(self._outcome) is Unavailable and not self._engine.anonymous:
+            raise SessionUnavailable(self._outcome.why)
+
+    def load(self) -> Operation[None]:
+        """Fill `session`, without network if this host may answer alone. Raises nothing: what is missing shows on access."""
+        if self._outcome is not None or self.ticket is None:
+            return
+        engine, sid = self._engine, self.ticket.sid
+        now = engine.now()
+        if engine.outages.is_lost(sid.key, now):
+            self._outcome = outcome = RECENTLY_LOST
+        else:
+            cluster = engine.cluster()
+            master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
+            age = max(0.0, time() - 60.0 * (sid.born + 1))
+            patience_over = engine.outages.patience_over(sid.key, now)
+            self._resolved = None if sid.backup is not None and backup is None else (master, backup)
+            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, age, patience_over)
+            self._outcome = outcome = yield from load(cluster, target)
+        if type(outcome) is Loaded:
+            self._loaded(outcome, sid.token, now)
+        else:
+            self._not_loaded(outcome, now)
+
+    def _loaded(self, outcome: Loaded, token: bytes, now: float) -> None:
+        engine, record, superseded = self._engine, outcome.record, outcome.superseded
+        assert self.ticket is not None
+        key = self.ticket.sid.key
+        self._superseded = superseded
+        self._stored = Stored(token, key, record)
+        authenticated = record.auth_time
+        self.session.fill(
+            engine.items_of(key, record),
+            self.ticket.sid.handle,
+            now - record.created,
+            None if authenticated is None else now - authenticated,
+        )
+        self.session.kept_in(self._stored)
+        engine.outages.answered(key)
+
+    def _not_loaded(self, outcome: LoadOutcome, now: float) -> None:
+        engine = self._engine
+        assert self.ticket is not None
+        sid = self.ticket.sid
+        match outcome:
+            case Unavailable():
+                engine.count("session_unavailable")
+                engine.outages.silent(sid.key, now)
+                if engine.anonymous:
+                    self.session.fill({}, None)
+                return
+            case Lost() if outcome is not RECENTLY_LOST:
+                engine.count("session_lost")
+                engine.outages.lost(sid.key, now)
+                log.warning("session %s is lost: %s hold nothing of it", sid.handle, ", ".join(outcome.asked) or "no nodes")
+        self.session.fill({}, None)
+
+    # --- saving ----------------------------------------------------------------------------------------------------------
+
+    def save(self, write: bool = True) -> Operation[None]:
+        """Store what the app has changed since the last save. Without `write` only an end and a rotation count (as after
+        an error in frameworks that then drop changes).
+
+        Raises `SessionUnavailable`, `LateWrite`, `SessionTooLarge`, `ValueNotSupported`, and `ChangeAfterResponse`.
+        """
+        session = self.session
+        if not session.accessed or not session.loaded:
+            return
+        if session.ended:
+            yield from self._end()
+        changes = session.changes() if write else {}
+        stored = self._stored
+        if self._superseded:
+            self._refuse_late(changes)
+        elif stored is not None:
+            if changes or session.rotation is not None or session.lifetime_change is not None:
+                yield from self._keep(stored, changes)
+            elif stored.copies is None and stored.untouched_for(self._engine.now()):
+                yield from touch_session(self._engine, stored)
+        elif changes or (write and self.must_exist):
+            yield from self._create(changes)
+        elif session.ended:
+            session.saved({}, None)
+
+    def _end(self) -> Operation[None]:
+        stored, ticket = self._stored, self.ticket
+        if self._superseded:
+            self._refuse_late({"": None})
+        if stored is not None:
+            self._deleted = True
+            yield from end_session(self._engine, stored.key, stored.placement)
+        elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
+            self._deleted = True
+            yield from self._end_unseen(ticket)
+        self._stored = None
+
+    def _end_unseen(self, ticket: Ticket) -> Operation[None]:
+        """End a session that could not be loaded, at the owners its ID names."""
+        engine = self._engine
+        master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
+        known = [owner for owner in (master, backup) if owner is not None]
+        owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)
+        yield from end_session(engine, ticket.sid.key, Placement(ticket.sid.epoch, owners))
+        if not known:
+            raise SessionUnavailable("no owner of the session is a member now")
+
+    def _keep(self, stored: Stored, changes: Mapping[str, bytes | None]) -> Operation[None]:
+        engine, session = self._engine, self.session
+        former = stored.record.principal
+        principal = former if engine.principal_keys.isdisjoint(changes) else session.principal(engine.config.principal_keys)
+        rotation = session.rotation
+        if rotation is not None or principal != former:
+            yield from self._rotate(stored, changes, principal, rotation == "grace")
+        else:
+            self._check(changes)
+            lifetime = self._lifetime(stored.record.created)
+            yield from save_session(engine, stored, patch(engine, changes, lifetime))
+            self._wrote(stored, changes)
+
+    def _create(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
+        engine = self._engine
+        outcome = self._outcome
+        if type(outcome) is Unavailable and not self._deleted:
+            raise SessionUnavailable(outcome.why)  # policy "anonymous": it may be read as empty, not written
+        if type(outcome) is Ended and outcome.reason == ROTATED and outcome.ago < GRACE_S:
+            self._refuse_late(changes)
+        self._refuse_if_sent("a new session was begun")
+        self._check(changes)
+        now = engine.now()
+        who = self.session.principal(engine.config.principal_keys)
+        lifetime = self._lifetime(now) or engine.lifetime(now)
+        first = patch(engine, changes, None)
+        principal = Principal(who, None if who is None else now)
+        self._stored = stored = yield from create_session(engine, first, principal, lifetime)
+        self._wrote(stored, changes)
+
+    def _rotate(
+        self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool
+    ) -> Operation[None]:
+        engine = self._engine
+        self._refuse_if_sent("the session was given a new ID")
+        self._check(changes)
+        record = stored.record
+        auth_time = record.auth_time
+        if principal != record.principal:
+            auth_time = None if principal is None else engine.now()
+        logs_in = record.principal is None and principal is not None
+        change = patch(engine, changes, self._lifetime(record.created))
+        who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
+        self._stored = stored = yield from rotate_session(engine, stored, change, who, grace_s)
+        self._wrote(stored, changes)
+
+    def _wrote(self, stored: Stored, changes: Mapping[str, bytes | None]) -> None:
+        self.session.saved(changes, stored.key.hex())
+        self.session.kept_in(stored)
+        self.must_exist = False
+
+    def _check(self, changes: Mapping[str, bytes | None]) -> None:
+        if changes and self.session.check_limits(changes) > self._engine.config.limits.session_bytes_warn:
+            self._engine.count("session_large")
+
+    def _lifetime(self, began: float) -> Lifetime | None:
+        """What the app asked for; limits that the operator has set cannot be passed."""
+        change = self.session.lifetime_change
+        if change is None:
+            return None
+        self.reissue = True
+        idle, deadline = change.idle_s, None if change.absolute_in_s is None else self._engine.now() + change.absolute_in_s
+        if self._engine.config.lifetimes_set:
+            limit = self._engine.lifetime(began)
+            idle, deadline = _lower(idle, limit.idle), _lower(deadline, limit.deadline)
+        return Lifetime(idle, deadline)
+
+    def _refuse_late(self, changes: Mapping[str, bytes | None]) -> None:
+        session = self.session
+        if changes or session.rotation is not None or session.lifetime_change is not None:
+            self._engine.count("late_write")
+            raise LateWrite(ROTATED)
+
+    def _refuse_if_sent(self, what: str) -> None:
+        if self._sent:
+            raise ChangeAfterResponse(
+                f"{what} when the response had been started, so its cookie can no longer be sent; do it before the first byte"
+            )
+
+    # --- the response ------------------------------------------------------------------------------------------------------
+
+    def headers(self) -> SessionHeaders:
+        """What goes out with the response that starts now. From here on no new ID can be given."""
+        self._sent = True
+        if not self.session.accessed:
+            return NOTHING
+        return SessionHeaders(self._cookies(), vary=True)
+
+    def _cookies(self) -> tuple[str, ...]:
+        stored, ticket, cookies = self._stored, self.ticket, self._engine.cookies
+        if stored is None:
+            return (cookies.deleted(ticket.name),) if self._deleted and ticket is not None else ()
+        if self._superseded or not (self.reissue or self._is_due(stored)):
+            return ()
+        issued = cookies.issued(stored.token, stored.owners, stored.floor, self.max_age_s)
+        if ticket is not None and ticket.name != cookies.name:
+            return issued, cookies.deleted(ticket.name)
+        return (issued,)
+
+    def _is_due(self, stored: Stored) -> bool:
+        had = None if self.ticket is None else self.ticket.sid
+        if self.ticket is None or had is None or had.key != stored.key:
+            return True
+        owners = stored.owners
+        if self._resolved == owners and stored.copies is None and self.max_age_s is None:
+            return False  # the rule below would say so too; nearly every read ends here
+        master_tag, backup_tag = self._engine.cookies.tags(owners, had.kid)
+        return should_issue(
+            had=had,
+            key=stored.key,
+            master_tag=master_tag,
+            backup_tag=backup_tag,
+            copies_acked=stored.copies,
+            owners=1 if owners[1] is None else 2,
+            cookie_age_s=time() - 60.0 * had.born,
+            persistent_max_age_s=self.max_age_s,
+        )
+
+    def refusal_headers(self) -> SessionHeaders:
+        """What goes out with the answer that replaces the app's: the deletion of a cookie whose session was to end."""
+        self._sent = True
+        deleted = self._deleted and self.ticket is not None
+        return SessionHeaders((self._engine.cookies.deleted(self.ticket.name),) if deleted and self.ticket else (), vary=True)
+
+    def renew_budget(self) -> None:
+        """After the response has started nobody waits for this request any more, so it may wait for peers anew."""
+        self.budget = Budget(self._engine.config.timeouts.budget_s)
+
+    def close(self) -> None:
+        """The request is over: a later change raises `ChangeAfterResponse`."""
+        self.session.close()
+
+
+def _lower(asked: float | None, limit: float | None) -> float | None:
+    if asked is None or limit is None:
+        return limit if asked is None else asked
+    return min(asked, limit)

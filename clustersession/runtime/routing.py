@@ -1,0 +1,116 @@
+"""Which part of an effect this host answers at once, and for which part a driver must wait.
+
+Shared by the blocking and the asyncio driver, so that the two differ in nothing but how they wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, TypeAlias
+
+from ..core.calls import Ask, AskAll, Call, Effect, Hedge, Reply, Tell, Unreachable, Wait
+from ..core.node import Member
+from ..ports import Outgoing
+from .budget import Budget
+from .host import Host
+
+HedgeDelay: TypeAlias = Callable[[str], float]
+"""Seconds to wait for the peer of that identity before the next one is asked too."""
+
+UNKNOWN: Final = Unreachable("unknown")
+OVERSPENT: Final = Unreachable("budget")
+
+
+class Exchange(NamedTuple):
+    """Calls to make before the effect is answered; their replies go to `places` of `replies`."""
+
+    batch: tuple[Outgoing, ...]
+    places: tuple[int, ...]
+    replies: list[Reply | None]
+    enough: Callable[[Reply], bool] | None = None
+
+    def answered(self, received: Iterable[Reply | None]) -> tuple[Reply | None, ...]:
+        for place, reply in zip(self.places, received, strict=True):
+            self.replies[place] = reply
+        return tuple(self.replies)
+
+
+class Notice(NamedTuple):
+    """A call to send without waiting."""
+
+    member: Member
+    call: Call
+
+
+Step: TypeAlias = Reply | tuple[Reply | None, ...] | None | Outgoing | Exchange | Notice | Wait
+"""`Outgoing`, `Exchange`, `Notice` and `Wait` are left to the driver; anything else is the answer itself."""
+
+
+class Router:
+    """Answers what this host can answer. A node that is no member is never called: nothing a client sends names a peer."""
+
+    __slots__ = ("_hedge_delay", "_host")
+
+    def __init__(self, host: Host, hedge_delay: HedgeDelay) -> None:
+        self._host = host
+        self._hedge_delay = hedge_delay
+
+    def step(self, effect: Effect, budget: Budget) -> Step:
+        match effect:
+            case Ask():
+                return self._ask(effect, budget)
+            case AskAll():
+                return self._all(effect.asks, budget)
+            case Hedge():
+                return self._hedge(effect, budget)
+            case Tell():
+                return self._tell(effect)
+        return effect
+
+    def _ask(self, ask: Ask, budget: Budget) -> Reply | Outgoing:
+        if ask.node == self._host.me:
+            return self._host.handle(ask.call)
+        member = self._host.view.get(ask.node)
+        if member is None:
+            return UNKNOWN
+        return OVERSPENT if budget.spent else Outgoing(member, ask.call)
+
+    def _all(self, asks: tuple[Ask, ...], budget: Budget) -> Step:
+        return _sorted([self._ask(ask, budget) for ask in asks])
+
+    def _hedge(self, hedge: Hedge, budget: Budget) -> Step:
+        """This host first: it costs microseconds, whatever its place in the order."""
+        me = self._host.me
+        steps: list[Reply | Outgoing | None] = [None] * len(hedge.asks)
+        for place, ask in enumerate(hedge.asks):
+            if ask.node == me:
+                reply = steps[place] = self._host.handle(ask.call)
+                if hedge.good(reply):
+                    return tuple(steps)  # type: ignore[arg-type]
+        after = 0.0
+        for place, ask in enumerate(hedge.asks):
+            if ask.node == me:
+                continue
+            step = self._ask(ask, budget)
+            if isinstance(step, Outgoing):
+                steps[place] = step._replace(after=after)
+                after += self._hedge_delay(ask.node)
+            else:
+                steps[place] = step
+        return _sorted(steps, hedge.good)
+
+    def _tell(self, tell: Tell) -> Step:
+        if tell.node == self._host.me:
+            self._host.handle(tell.call)
+            return None
+        member = self._host.view.get(tell.node)
+        return member and Notice(member, tell.call)
+
+
+def _sorted(steps: list[Reply | Outgoing | None], enough: Callable[[Reply], bool] | None = None) -> Step:
+    waiting = [(place, step) for place, step in enumerate(steps) if isinstance(step, Outgoing)]
+    replies = [None if isinstance(step, Outgoing) else step for step in steps]
+    if not waiting:
+        return tuple(replies)
+    places, batch = zip(*waiting, strict=True)
+    return Exchange(batch, places, replies, enough)

@@ -1,0 +1,100 @@
+"""The session of one request of the app: loaded when it is first looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..config import Limits
+from ..core.session import Session
+from ..errors import ChangeAfterResponse, SessionUnavailable
+
+if TYPE_CHECKING:
+    from .stored import Stored
+
+
+class Whereabouts(NamedTuple):
+    """Which nodes keep a session, since which change of owners."""
+
+    master: str
+    backup: str | None
+    epoch: int
+
+
+# What only a load can tell. Until then these slots are empty, so that the first look at one of them ends up in
+# `__getattr__`, and every later one costs nothing.
+_LOADED: Final = frozenset({"_items", "_handle", "_is_new", "_created_age_s", "_auth_age_s"})
+
+
+class RequestSession(Session):
+    """`Session`, filled by `demand` when the app first looks at it or changes it. `demand` may raise `SessionUnavailable`."""
+
+    __slots__ = ("_demand", "_stored")
+
+    def __init__(self, demand: Callable[[], None], limits: Limits, on_undecodable: Callable[[str], None]) -> None:
+        super().__init__(limits=limits, on_undecodable=on_undecodable)
+        self._demand: Callable[[], None] | None = demand  # None once it is loaded
+        self._stored: Stored | None = None
+        del self._items, self._handle, self._is_new, self._created_age_s, self._auth_age_s
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LOADED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.accessed = True
+        if self._demand is not None:
+            self._demand()
+        return object.__getattribute__(self, name)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.loaded else "<Session not loaded>"  # a log line must not load it
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it is known what the stored session holds, or that there is none."""
+        return self._demand is None
+
+    def fill(
+        self, items: Mapping[str, bytes], handle: str | None, created_age_s: float | None = None, auth_age_s: float | None = None
+    ) -> None:
+        """What was loaded; without a `handle` it is a session that nobody has stored yet."""
+        self._items, self._handle, self._is_new = items, handle, handle is None
+        self._created_age_s, self._auth_age_s = created_age_s, auth_age_s
+        self._demand = None  # with it goes the cycle of references between request and session
+
+    def kept_in(self, stored: Stored) -> None:
+        self._stored = stored
+
+    @property
+    def placement(self) -> Whereabouts | None:
+        """Which nodes keep it; None while nothing of it is stored."""
+        if self.id is None or self._stored is None:
+            return None
+        epoch, (master, backup) = self._stored.placement
+        return Whereabouts(master, backup, epoch)
+
+    def end(self) -> None:
+        """Log out: the stored session is ended for good before the response starts. What is set later begins a new one.
+
+        Works also where the session cannot be reached: the end then waits at every node that can be, and the client gets a
+        503 that removes the cookie.
+        """
+        if self._demand is not None:
+            try:
+                self._demand()
+            except SessionUnavailable:
+                self.fill({}, None)
+        super().end()
+
+    def close(self) -> None:
+        super().close()
+        if self._demand is not None:
+            self._demand = _over
+
+    def _changing(self, key: str | None = None) -> None:
+        if self._demand is not None:
+            self._items  # noqa: B018  (a change of a session that cannot be reached raises here, not when it is saved)
+        super()._changing(key)
+
+
+def _over() -> None:
+    raise ChangeAfterResponse("the session was first looked at when the request was over; look at it before the response ends")

@@ -1,0 +1,160 @@
+"""The stored session that one request works on: the operations on it, with refusals as exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from ..core.calls import Operation
+from ..core.operations import (
+    Ended,
+    EndedBy,
+    Placement,
+    Rejected,
+    Saved,
+    Unavailable,
+    create,
+    end,
+    new_record,
+    rotate,
+    save,
+    touch,
+)
+from ..core.record import Key, Lifetime, Owners, Patch, Record, floor_of
+from ..core.session_id import TOKEN_BYTES, store_key
+from ..errors import LateWrite, SessionTooLarge, SessionUnavailable
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+PATCH_ID_BYTES: Final = 8
+LOGOUT: Final = "logout"
+TOUCH_S: Final = 60.0
+TOUCH_OF_IDLE: Final = 0.1  # with a short idle limit, touch more often
+
+
+class Principal:
+    """Who is logged in, and since when by the host's clock."""
+
+    __slots__ = ("auth_time", "name")
+
+    def __init__(self, name: str | None, auth_time: float | None) -> None:
+        self.name, self.auth_time = name, auth_time
+
+
+class Stored:
+    """Where the session is, the token that names it, and what this request has written to it."""
+
+    __slots__ = ("copies", "key", "record", "saved", "token")
+
+    def __init__(self, token: bytes, key: Key, record: Record, saved: Saved | None = None) -> None:
+        self.token, self.key, self.record = token, key, record
+        self.saved = saved  # the last write
+        self.copies = None if saved is None else saved.copies  # the fewest that acked a write; None: nothing was written
+
+    @property
+    def owners(self) -> Owners:
+        return self.record.owners if self.saved is None else self.saved.placement.owners
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.record.epoch, self.record.owners) if self.saved is None else self.saved.placement
+
+    @property
+    def floor(self) -> tuple[int, int]:
+        """Epoch and version that a reader must see at least."""
+        return floor_of(self.record) if self.saved is None else (self.saved.placement.epoch, self.saved.version)
+
+    def wrote(self, saved: Saved) -> None:
+        self.saved = saved
+        self.copies = saved.copies if self.copies is None else min(self.copies, saved.copies)
+
+    def untouched_for(self, now: float) -> bool:
+        """Whether the last use that the owners know of is so long ago that they should hear of this one."""
+        idle = self.record.lifetime.idle
+        return now - self.record.last_seen >= (TOUCH_S if idle is None else min(TOUCH_S, idle * TOUCH_OF_IDLE))
+
+
+def patch(engine: Engine, changes: Mapping[str, bytes | None], lifetime: Lifetime | None) -> Patch:
+    return Patch(engine.entropy.bytes(PATCH_ID_BYTES), dict(changes), lifetime)
+
+
+def create_session(engine: Engine, first: Patch, principal: Principal, lifetime: Lifetime) -> Operation[Stored]:
+    """Store a new session. Raises `SessionUnavailable` and `SessionTooLarge`."""
+    cluster = engine.cluster()
+    token = engine.entropy.bytes(TOKEN_BYTES)
+    key = store_key(token)
+    record = new_record(
+        cluster,
+        key,
+        now=engine.now(),
+        patch=first,
+        principal=principal.name,
+        auth_time=principal.auth_time,
+        lifetime=lifetime,
+    )
+    return Stored(token, key, record, _saved(engine, (yield from create(cluster, key, record))))
+
+
+def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[None]:
+    """Raises `LateWrite`, `SessionUnavailable` and `SessionTooLarge`; the stored version is then intact."""
+    stored.wrote(_saved(engine, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
+
+
+def rotate_session(
+    engine: Engine, stored: Stored, change: Patch, principal: Principal, grace_s: float | None
+) -> Operation[Stored]:
+    """The same session under a new ID. Raises what `save_session` does."""
+    token = engine.entropy.bytes(TOKEN_BYTES)
+    key = store_key(token)
+    outcome = yield from rotate(
+        engine.cluster(),
+        stored.key,
+        stored.placement,
+        key,
+        change,
+        now=engine.now(),
+        principal=principal.name,
+        auth_time=principal.auth_time,
+        grace=grace_s,
+    )
+    if isinstance(outcome, Saved | Ended | Rejected | Unavailable):
+        raise _refused(engine, outcome)
+    engine.count("session_rotated")
+    return Stored(token, key, outcome.record, outcome.saved)
+
+
+def end_session(engine: Engine, key: Key, placement: Placement) -> Operation[None]:
+    """Raises `SessionUnavailable` if no two nodes took the tombstone; it then waits wherever it could be left."""
+    outcome = yield from end(engine.cluster(), key, placement, LOGOUT)
+    if isinstance(outcome, EndedBy):
+        engine.count("session_ended")
+        return
+    raise _refused(engine, outcome)
+
+
+def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
+    yield from touch(engine.cluster(), stored.key, stored.placement)
+
+
+def _saved(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) -> Saved:
+    if not isinstance(outcome, Saved):
+        raise _refused(engine, outcome)
+    if outcome.copies < 2:
+        engine.count("saved_degraded")
+    return outcome
+
+
+def _refused(
+    engine: Engine, outcome: Saved | Ended | Rejected | Unavailable
+) -> LateWrite | SessionTooLarge | SessionUnavailable:
+    match outcome:
+        case Ended():
+            engine.count("late_write")
+            return LateWrite(outcome.reason)
+        case Rejected():
+            return SessionTooLarge(outcome.what, outcome.size, outcome.limit)
+        case Unavailable():
+            engine.count("write_unavailable")
+            return SessionUnavailable(outcome.why)
+    raise AssertionError(outcome)

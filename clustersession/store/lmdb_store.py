@@ -1,0 +1,218 @@
+"""The store that all processes of a host share: sixteen LMDB environments, and one for the board."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from ..errors import Corrupt, StoreError, StoreFull
+from ..ports import Change, StoreStats
+from . import files, rows, shard
+from .rows import DATA, HEAD_SIZE, KEY_SIZE, hint_prefix
+from .sizing import SHARDS
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 4
+_BOARD_NAME: Final = b"b"
+_BORN: Final = b"B"
+_BROKEN: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError, lmdb.VersionMismatchError)
+_FULL: Final = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)  # DiskError is LMDB's ENOSPC
+
+
+class LmdbStore:
+    """`ports.Store` on the files at `place`. Environments are opened by their first use; safe after a fork.
+
+    A read takes no lock and waits for nobody. A change waits at most `lock_s` for another writer of the same sixteenth,
+    then raises `ShardDown` (sixteenth 16 is the board). Also raises `Corrupt` for files that LMDB finds broken.
+    """
+
+    def __init__(
+        self, place: Path, *, cluster: str, node: str, now: Callable[[], float], bytes_max: int | None = None, lock_s: float = 1.0
+    ) -> None:
+        self.place, self._now = place, now
+        self._files = files.use(files.Plan(place, cluster, node, bytes_max, lock_s), now)
+        self._begins = self._files.begins
+        self._room = shard.room(self._files.sizes.shard)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<LmdbStore at {self.place}{' (closed)' if self._closed else ''}>"
+
+    @property
+    def born(self) -> float:
+        try:
+            row = self._begins[files.BOARD]().get(_BORN)
+        except lmdb.Error:
+            row = self._reading(files.BOARD, lambda txn: txn.get(_BORN))
+        return self._files.meta.born if row is None else rows.time_of(row)
+
+    def read(self, key: bytes) -> bytes | None:
+        number = key[0] >> 4
+        try:
+            row = self._begins[number]().get(DATA + key)
+        except lmdb.Error:
+            row = self._reading(number, lambda txn: txn.get(DATA + key))
+        return None if row is None else row[HEAD_SIZE:]
+
+    def hinted(self, owner: str, key: bytes) -> bool:
+        number = key[0] >> 4
+        row = hint_prefix(owner) + key
+        try:
+            return self._begins[number]().get(row) is not None
+        except lmdb.Error:
+            return self._reading(number, lambda txn: txn.get(row)) is not None
+
+    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+        """`rule` may run more than once: when room has to be made first, it is asked again."""
+        if len(key) != KEY_SIZE:
+            raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
+        return self._writing(key[0] >> 4, lambda env, freed: shard.change(env, key, rule, self._now, self._room, freed), key)
+
+    def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
+        return self._shared_out(functools.partial(shard.hints, prefix=hint_prefix(owner)), limit)
+
+    def hint_count(self, owner: str) -> int:
+        prefix = hint_prefix(owner)
+        return sum(rows.number_of(self._reading(n, lambda txn: txn.get(prefix))) for n in range(SHARDS))
+
+    def due(self, now: float, limit: int) -> list[bytes]:
+        return self._shared_out(functools.partial(shard.due, until=rows.due_until(now)), limit)
+
+    def keys(self, after: bytes | None, limit: int) -> list[bytes]:
+        found: list[bytes] = []
+        for number in range(after[0] >> 4 if after else 0, SHARDS):
+            if len(found) >= limit:
+                break
+            # the rows of this sixteenth are all after `after`, except in the first
+            found += self._reading(number, functools.partial(shard.keys, after=after, limit=limit - len(found)))
+        return found
+
+    def board(self, name: str) -> bytes | None:
+        row = _BOARD_NAME + name.encode()
+        try:
+            return self._begins[files.BOARD]().get(row)
+        except lmdb.Error:
+            return self._reading(files.BOARD, lambda txn: txn.get(row))
+
+    def set_board(self, name: str, data: bytes | None) -> None:
+        row = _BOARD_NAME + name.encode()
+
+        def write(env: lmdb.Environment, _: int | None) -> None:
+            with env.begin(write=True) as txn:
+                if data is None:
+                    txn.delete(row)
+                else:
+                    txn.put(row, data)
+
+        self._writing(files.BOARD, write)
+
+    def stats(self) -> StoreStats:
+        counts = [self._reading(number, shard.counts) for number in range(SHARDS)]
+        return StoreStats(
+            entries=sum(each.entries for each in counts),
+            bytes_used=sum(each.bytes_used for each in counts),
+            bytes_max=SHARDS * self._files.sizes.shard,
+            hints=sum(each.hints for each in counts),
+        )
+
+    def wipe(self) -> None:
+        """Discards everything, for every process of the host. `born` is now, and goes first: should this process die in
+        between, what is gone counts as gone with the files."""
+        born = rows.pack_time(self._now())
+        self._writing(files.BOARD, lambda env, _: _clear(env, {_BORN: born}))
+        for number in range(SHARDS):
+            self._writing(number, lambda env, _: _clear(env, {}))
+
+    def down_shards(self) -> dict[int, int | None]:
+        """The sixteenths (16: the board) that this process found held by a process that does not move, with that process."""
+        return self._files.down()
+
+    def lock_holder(self, number: int) -> int | None:
+        """The process that writes to a sixteenth (16: the board) at this moment; 0: one in another PID namespace."""
+        return self._files.lock(number).holder()
+
+    def close(self) -> None:
+        """May be called twice; afterwards nothing else may."""
+        if not self._closed:
+            self._closed = True
+            self._begins = [self._refuse] * (SHARDS + 1)
+            files.release(self._files)
+
+    def _refuse(self) -> lmdb.Transaction[bytes]:
+        raise StoreError(f"the store at {self.place} is closed")
+
+    def _reading(self, number: int, reader: Callable[[lmdb.Transaction[bytes]], T]) -> T:
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._begins[number]() as txn:
+                    return reader(txn)
+            except lmdb.Error as error:
+                self._mend(error, number)
+        raise StoreError(f"{self.place}: sixteenth {number:x} cannot be read at the moment; too many processes use it")
+
+    def _shared_out(self, reader: Callable[..., list[T]], limit: int) -> list[T]:
+        """Up to `limit` of what `reader` finds, some of each sixteenth: one that is stuck must not hold up the others."""
+        parts: list[list[T]] = []
+        for share in (-(-limit // SHARDS), limit):
+            parts = [self._reading(number, functools.partial(reader, limit=share)) for number in range(SHARDS)]
+            if sum(map(len, parts)) >= limit or all(len(part) < share for part in parts):
+                break
+        in_turn = itertools.zip_longest(*parts)
+        return [item for turn in in_turn for item in turn if item is not None][: max(limit, 0)]
+
+    def _writing(self, number: int, writer: Callable[[lmdb.Environment, int | None], T], key: bytes = b"") -> T:
+        """Runs `writer` under the lock of `number`, with the bytes evicted for it so far (None: it did not ask for any)."""
+        if self._closed:
+            self._refuse()
+        freed: int | None = None
+        wanted, short = 0, None
+        with self._files.lock(number):
+            for _ in range(_ATTEMPTS):
+                try:
+                    env = self._files.environment(number)
+                    if short is not None:
+                        env.reader_check()  # a reader that was killed keeps old pages from being used again
+                    if wanted and number != files.BOARD:
+                        freed = (freed or 0) + shard.make_room(env, wanted, sparing=key)
+                    if short is not None and not freed:
+                        break
+                    wanted, short = 0, None
+                    return writer(env, freed)
+                except shard.Crowded as crowded:
+                    if freed is not None:
+                        raise
+                    wanted = crowded.wanted
+                except _FULL as error:
+                    wanted, short = 16 * shard.PAGE, error  # a large value needs pages in a row
+                except lmdb.Error as error:
+                    self._mend(error, number)
+        if short is None:
+            raise StoreError(f"{self.place}: sixteenth {number:x} cannot be written at the moment; too many processes use it")
+        raise StoreFull(
+            f"{self.place}: no room is left in sixteenth {number:x} ({short}), and nothing in it may be evicted. "
+            "Raise CLUSTERSESSION_MAX_BYTES and the memory of the place, or add a host."
+        ) from short
+
+    def _mend(self, error: lmdb.Error, number: int) -> None:
+        """Raises unless it is worth another try."""
+        if isinstance(error, lmdb.ReadersFullError):
+            self._files.environment(number).reader_check()
+        elif isinstance(error, _BROKEN):
+            self._files.reopen(number)
+            raise Corrupt(f"{self.place}: sixteenth {number:x} of the store is broken ({error})") from error
+        elif "closed" not in str(error):  # closed: by a fork in another thread, it will be opened again
+            raise StoreError(f"{self.place}: {error}") from error
+
+
+def _clear(env: lmdb.Environment, kept: dict[bytes, bytes]) -> None:
+    main = env.open_db(None)
+    with env.begin(write=True) as txn:
+        txn.drop(main, delete=False)
+        for row, value in kept.items():
+            txn.put(row, value)

@@ -1,0 +1,201 @@
+"""The store in the memory of one process: for dev mode, tests and the simulation. Same rules as the shared one.
+
+Deterministic: no clock but the one it is given, and no order that depends on hashing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from ..errors import StoreFull
+from ..ports import Change, StoreStats
+from .rows import KEY_SIZE, STEP_S, Standing, standing
+
+P = TypeVar("P", int, tuple[int, int])
+
+BYTES_USUAL_MAX: Final = 256 * 2**20
+ENTRY_BYTES: Final = 128  # what an entry takes besides its data, roughly
+
+
+class _Entry(NamedTuple):
+    data: bytes
+    at: Standing
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + ENTRY_BYTES
+
+
+class _Index(Generic[P]):
+    """Keys by place, places in order; keys of one place in the order they came."""
+
+    def __init__(self) -> None:
+        self.places: list[P] = []
+        self.keys: dict[P, dict[bytes, None]] = {}
+
+    def add(self, place: P | None, key: bytes) -> None:
+        if place is None:
+            return
+        if place not in self.keys:
+            bisect.insort(self.places, place)
+        self.keys.setdefault(place, {})[key] = None
+
+    def discard(self, place: P | None, key: bytes) -> None:
+        if place is None:
+            return
+        del self.keys[place][key]
+        if not self.keys[place]:
+            del self.keys[place]
+            self.places.remove(place)
+
+    def in_order(self) -> Iterator[bytes]:
+        return itertools.chain.from_iterable(self.keys[place] for place in self.places)
+
+
+class MemoryStore:
+    """`ports.Store` for the threads of one process. Evicts as the shared store does, but by bytes and in one piece.
+
+    `bytes_max` None: 256 MiB. Greenlets may use it too: nothing inside yields.
+    """
+
+    def __init__(self, *, bytes_max: int | None = None, now: Callable[[], float]) -> None:
+        self._bytes_max = BYTES_USUAL_MAX if bytes_max is None else bytes_max
+        self._now = now
+        self._lock = threading.Lock()
+        self._empty()
+
+    def _empty(self) -> None:
+        self._born = self._now()
+        self._entries: dict[bytes, _Entry] = {}
+        self._order: list[bytes] = []
+        self._due: _Index[int] = _Index()
+        self._evict: _Index[tuple[int, int]] = _Index()
+        self._hints: dict[str, dict[bytes, float]] = {}
+        self._board: dict[str, bytes] = {}
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._entries)} entries>"
+
+    @property
+    def born(self) -> float:
+        return self._born
+
+    def read(self, key: bytes) -> bytes | None:
+        entry = self._entries.get(key)
+        return None if entry is None else entry.data
+
+    def hinted(self, owner: str, key: bytes) -> bool:
+        return key in self._hints.get(owner, ())
+
+    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+        if len(key) != KEY_SIZE:
+            raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
+        with self._lock:
+            decided = rule(self.read(key))
+            if isinstance(decided.data, bytes):
+                self._put(key, _Entry(decided.data, standing(decided.due, decided.evict)))
+            elif decided.data is None and key in self._entries:
+                self._remove(key)
+            for owner in decided.unhint:
+                self._unhint(owner, key)
+            for owner in decided.hint:
+                self._hints.setdefault(owner, {}).setdefault(key, self._now())
+        return decided.result
+
+    def _put(self, key: bytes, entry: _Entry) -> None:
+        old = self._entries.get(key)
+        if old is None or entry.size > old.size:
+            self._find_room(entry.size - (old.size if old else 0), key)
+        if old is None:
+            bisect.insort(self._order, key)
+        else:
+            self._unindex(key, old)
+        self._entries[key] = entry
+        self._bytes += entry.size
+        self._due.add(entry.at.due, key)
+        self._evict.add(entry.at.evict, key)
+
+    def _find_room(self, more: int, sparing: bytes) -> None:
+        missing = self._bytes + more - self._bytes_max
+        victims: list[bytes] = []
+        if missing > 0:
+            for key in self._evict.in_order():
+                if key != sparing:
+                    victims.append(key)
+                    missing -= self._entries[key].size
+                if missing <= 0:
+                    break
+        if missing > 0:
+            raise StoreFull(
+                "the store has no room for another session, and nothing in it may be evicted. Raise CLUSTERSESSION_MAX_BYTES."
+            )
+        for key in victims:
+            self._remove(key)
+            for owner in list(self._hints):
+                self._unhint(owner, key)
+
+    def _remove(self, key: bytes) -> None:
+        self._unindex(key, self._entries.pop(key))
+        del self._order[bisect.bisect_left(self._order, key)]
+
+    def _unindex(self, key: bytes, entry: _Entry) -> None:
+        self._bytes -= entry.size
+        self._due.discard(entry.at.due, key)
+        self._evict.discard(entry.at.evict, key)
+
+    def _unhint(self, owner: str, key: bytes) -> None:
+        hinted = self._hints.get(owner, {})
+        hinted.pop(key, None)
+        if not hinted:
+            self._hints.pop(owner, None)
+
+    def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
+        with self._lock:
+            return list(self._hints.get(owner, {}).items())[: max(limit, 0)]
+
+    def hint_count(self, owner: str) -> int:
+        return len(self._hints.get(owner, ()))
+
+    def due(self, now: float, limit: int) -> list[bytes]:
+        with self._lock:
+            passed = bisect.bisect_right(self._due.places, now // STEP_S)
+            found: list[bytes] = []
+            for place in self._due.places[:passed]:
+                found += self._due.keys[place]
+                if len(found) >= limit:
+                    break
+            return found[: max(limit, 0)]
+
+    def keys(self, after: bytes | None, limit: int) -> list[bytes]:
+        with self._lock:
+            first = 0 if after is None else bisect.bisect_right(self._order, after)
+            return self._order[first : first + max(limit, 0)]
+
+    def board(self, name: str) -> bytes | None:
+        return self._board.get(name)
+
+    def set_board(self, name: str, data: bytes | None) -> None:
+        with self._lock:
+            if data is None:
+                self._board.pop(name, None)
+            else:
+                self._board[name] = data
+
+    def stats(self) -> StoreStats:
+        with self._lock:
+            return StoreStats(len(self._entries), self._bytes, self._bytes_max, sum(map(len, self._hints.values())))
+
+    def wipe(self) -> None:
+        with self._lock:
+            self._empty()
+
+    def down_shards(self) -> dict[int, int | None]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing to close: a memory store may be used on."""

@@ -1,0 +1,237 @@
+"""What is done inside one transaction on one sixteenth. The rows are described in `rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import lmdb
+
+from ..errors import StoreFull
+from ..ports import Change
+from . import rows
+from .rows import HEAD_SIZE, KEY_SIZE
+
+Txn: TypeAlias = "lmdb.Transaction[bytes]"
+
+PAGE: Final = 4096
+_DIRTY_PAGES: Final = 16  # of one small change at most; those of the last three are not free again yet
+_EVICTED_AT_ONCE: Final = 2  # each may be in other pages, and every page that is touched is written anew
+_EVICTED_MAX: Final = 64
+
+
+class Room(NamedTuple):
+    """Pages in use from which what may be evicted is evicted for anything new, and from which nothing new is taken."""
+
+    soft: int
+    hard: int
+
+
+def room(size: int) -> Room:
+    """Nine tenths and nineteen twentieths of `size` bytes; a small map keeps a larger part free, for LMDB to move in."""
+    pages = size // PAGE
+    return Room(min(pages * 9 // 10, pages - 3 * _DIRTY_PAGES), min(pages * 19 // 20, pages - 5 * _DIRTY_PAGES // 2))
+
+
+class Crowded(StoreFull):
+    """`wanted` bytes should be evicted before this change is tried again."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        super().__init__(
+            "the store has no room for another session, and nothing in it may be evicted. Raise CLUSTERSESSION_MAX_BYTES "
+            "(and the memory of its place), or add a host."
+        )
+
+
+class Counts(NamedTuple):
+    """Entries, hints, and bytes of pages in use."""
+
+    entries: int
+    hints: int
+    bytes_used: int
+
+
+def change(
+    env: lmdb.Environment,
+    key: bytes,
+    rule: Callable[[bytes | None], Change],
+    now: Callable[[], float],
+    limits: Room,
+    freed: int | None = None,
+) -> Any:
+    """One transaction: what `rule` decides about what is stored under `key` is done as a whole or not at all.
+
+    Raises `Crowded` if something should be evicted first; `freed`: how many bytes have been.
+    """
+    with env.begin(write=True) as txn:
+        row = txn.get(rows.DATA + key)
+        decided = rule(None if row is None else row[HEAD_SIZE:])
+        if isinstance(decided.data, bytes):
+            _put(txn, key, row, decided, decided.data, limits, freed)
+        elif decided.data is None and row is not None:
+            _remove(txn, key, row)
+            _count(txn, rows.COUNT, -1)
+        for owner in decided.unhint:
+            _unhint(txn, rows.hint_prefix(owner), key)
+        for owner in decided.hint:
+            prefix = rows.hint_prefix(owner)
+            if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
+                _count(txn, prefix, 1)
+    return decided.result
+
+
+def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> None:
+    head = rows.head(rows.standing(decided.due, decided.evict))
+    value = head + data
+    grows = row is None or len(value) > len(row)
+    pages = _pages(txn) if grows else 0
+    txn.put(rows.DATA + key, value)
+    if grows and pages + len(value) // PAGE + 1 >= limits.soft:
+        _check_room(pages, _pages(txn), len(value), limits, freed, evictable=decided.evict is not None)
+    old = b"" if row is None else row[:HEAD_SIZE]
+    if head == old:
+        return
+    if row is None:
+        _count(txn, rows.COUNT, 1)
+    for row_of in (rows.due_row, rows.evict_row):
+        before, after = old and row_of(old, key), row_of(head, key)
+        if before != after:
+            if before:
+                txn.delete(before)
+            if after:
+                txn.put(after, b"")
+
+
+def _remove(txn: Txn, key: bytes, row: bytes) -> None:
+    txn.delete(rows.DATA + key)
+    for index_row in (rows.due_row(row, key), rows.evict_row(row, key)):
+        if index_row is not None:
+            txn.delete(index_row)
+
+
+def _count(txn: Txn, row: bytes, by: int) -> None:
+    count = rows.number_of(txn.get(row)) + by
+    if count:
+        txn.put(row, rows.pack_number(count))
+    else:
+        txn.delete(row)
+
+
+def _unhint(txn: Txn, prefix: bytes, key: bytes) -> None:
+    if txn.delete(prefix + key):
+        _count(txn, prefix, -1)
+
+
+def _check_room(before: int, after: int, size: int, limits: Room, freed: int | None, *, evictable: bool) -> None:
+    """Whether `size` bytes may take the pages in use from `before` to `after`: gaps in pages there are may always be filled."""
+    if after <= before or after < limits.soft:
+        return
+    # what may go itself takes only the room of others; what may not gets some of the reserve, so that logged-in ones stay
+    enough = freed is not None and (freed > 0 if evictable else after < limits.hard or freed >= size)
+    if not enough:
+        raise Crowded(2 * size)  # twice, because what goes leaves gaps
+
+
+def _pages(txn: Txn) -> int:
+    found = txn.stat()
+    return found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+
+
+def make_room(env: lmdb.Environment, wanted: int, sparing: bytes) -> int:
+    """Evicts in order until `wanted` bytes are free or none is left that may go; how many bytes went."""
+    freed = 0
+    for _ in range(_EVICTED_MAX // _EVICTED_AT_ONCE):
+        with env.begin(write=True) as txn:
+            more = _evict(txn, wanted - freed, sparing)
+        freed += more
+        if not more or freed >= wanted:
+            break
+    return freed
+
+
+def _evict(txn: Txn, wanted: int, sparing: bytes) -> int:
+    victims: list[tuple[bytes, bytes]] = []
+    freed = 0
+    for index_row in _rows(txn, rows.EVICT, rows.EVICT):
+        key = index_row[-KEY_SIZE:]
+        row = txn.get(rows.DATA + key)
+        if row is None or key == sparing:
+            continue
+        victims.append((key, row))
+        freed += len(row)
+        if freed >= wanted or len(victims) == _EVICTED_AT_ONCE:
+            break
+    hinted = list(_hint_prefixes(txn)) if victims else []
+    for key, row in victims:
+        _remove(txn, key, row)
+        for prefix in hinted:
+            _unhint(txn, prefix, key)  # there is nothing left to tell
+    if victims:
+        _count(txn, rows.COUNT, -len(victims))
+    return freed
+
+
+def _rows(txn: Txn, start: bytes, prefix: bytes) -> Iterator[bytes]:
+    cursor = txn.cursor()
+    if cursor.set_range(start):
+        for row in cursor.iternext(keys=True, values=False):
+            if not row.startswith(prefix):
+                return
+            yield row
+
+
+def _hint_prefixes(txn: Txn) -> Iterator[bytes]:
+    """The counting rows of the hints: a jump for each owner, whatever the number of hints."""
+    cursor = txn.cursor()
+    found = cursor.set_range(rows.HINT)
+    while found:
+        row = cursor.key()
+        if not row.startswith(rows.HINT):
+            return
+        yield row[: rows.HINT_PREFIX_SIZE]
+        found = cursor.set_range(row[: rows.HINT_PREFIX_SIZE] + b"\xff" * (KEY_SIZE + 1))
+
+
+def hints(txn: Txn, prefix: bytes, limit: int) -> list[tuple[bytes, float]]:
+    """Up to `limit` hints under `prefix`: key, and when it was first hinted."""
+    found: list[tuple[bytes, float]] = []
+    cursor = txn.cursor()
+    if limit > 0 and cursor.set_range(prefix + b"\x00"):
+        for row, value in cursor.iternext():
+            if not row.startswith(prefix):
+                break
+            found.append((row[-KEY_SIZE:], rows.time_of(value)))
+            if len(found) == limit:
+                break
+    return found
+
+
+def due(txn: Txn, until: bytes, limit: int) -> list[bytes]:
+    """Up to `limit` keys whose place in the due index is not after `until`."""
+    found: list[bytes] = []
+    if limit > 0:
+        for row in _rows(txn, rows.DUE, rows.DUE):
+            if row[: len(until)] > until:
+                break
+            found.append(row[-KEY_SIZE:])
+            if len(found) == limit:
+                break
+    return found
+
+
+def keys(txn: Txn, after: bytes | None, limit: int) -> list[bytes]:
+    """The next `limit` keys in order after `after`."""
+    found: list[bytes] = []
+    if limit > 0:
+        for row in _rows(txn, rows.DATA if after is None else rows.DATA + after + b"\x00", rows.DATA):
+            found.append(row[1:])
+            if len(found) == limit:
+                break
+    return found
+
+
+def counts(txn: Txn) -> Counts:
+    """Without a scan: all of it is counted as it changes."""
+    hinted = sum(rows.number_of(txn.get(prefix)) for prefix in _hint_prefixes(txn))
+    return Counts(rows.number_of(txn.get(rows.COUNT)), hinted, _pages(txn) * PAGE)

@@ -1,0 +1,363 @@
+"""The third driver: nodes, their clocks and the network between them in virtual time, all from one seed.
+
+Everything that a real cluster does with sockets, sleeps and processes happens here as events of one queue, so that a run
+is a function of its seed. The rules are the real ones (`core`, `runtime.host`, `runtime.keeper`); messages are encoded
+and decoded as on the wire.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..config import Limits, Timeouts
+from ..core import calls
+from ..core.calls import Ask, AskAll, Call, Effect, Hedge, Operation, Reply, Tell, Unreachable, Wait
+from ..core.keyring import KeyRing
+from ..core.node import Member
+from ..core.sealing import Sealer
+from ..runtime.host import Host
+from ..runtime.keeper import Keeper
+from ..store.memory import MemoryStore
+
+T = TypeVar("T")
+Event = Callable[[], None]
+
+RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
+HEDGE_S = 0.05
+
+
+class Network:
+    """What happens to messages. `cut`: pairs (from, to) through which nothing passes; the rest are probabilities."""
+
+    def __init__(self) -> None:
+        self.cut: set[tuple[str, str]] = set()
+        self.silent: set[str] = set()  # hosts that nobody reaches, users neither
+        self.loss = self.delay = self.duplicate = 0.0
+
+
+class World:
+    """The event queue, the seeded randomness and the nodes. `counts` says what really happened."""
+
+    def __init__(self, seed: int, nodes: int, *, timeouts: Timeouts | None = None) -> None:
+        self.seed, self.random, self.now = seed, random.Random(seed), 0.0
+        self.timeouts = timeouts or Timeouts()
+        self.network, self.counts = Network(), Counter[str]()
+        self._events: list[tuple[float, int, SimulatedNode | None, int, Event]] = []
+        self._number = 0
+        self.trace: Callable[[str], None] | None = None
+        self.nodes = {name: SimulatedNode(self, name) for name in (f"n{i}" for i in range(nodes))}
+        for node in self.nodes.values():
+            node.start(files=None)
+
+    def at(self, delay: float, event: Event, node: SimulatedNode | None = None) -> None:
+        """Run `event` after `delay`; as a part of `node` it dies with its process and waits while it is paused."""
+        self._number += 1
+        process = 0 if node is None else node.process
+        heapq.heappush(self._events, (self.now + delay, self._number, node, process, event))
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        while self._events and self._events[0][0] <= until:
+            self.now, _, node, process, event = heapq.heappop(self._events)
+            if node is None:
+                event()
+            elif node.up and node.process == process:
+                if node.paused:
+                    node.waiting.append((process, event))
+                else:
+                    event()
+        self.now = until
+
+    def log(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.now:9.4f} {text}")
+
+    # --- the network ---------------------------------------------------------------------------------------------------
+
+    def latency(self) -> float:
+        latency = self.random.uniform(0.0003, 0.003)
+        if self.network.delay and self.random.random() < self.network.delay:
+            self.counts["delayed"] += 1
+            latency += self.random.uniform(0.1, 2.0)
+        return latency
+
+    def passes(self, source: str, target: str) -> bool:
+        if (source, target) in self.network.cut or self.network.silent & {source, target}:
+            self.counts["cut"] += 1
+            return False
+        if self.network.loss and self.random.random() < self.network.loss:
+            self.counts["dropped"] += 1
+            return False
+        return True
+
+    def call(self, source: SimulatedNode, target: str, call: Call, answered: Callable[[Reply], None]) -> None:
+        """Send `call`; `answered` is called exactly once, by the reply or the time-out, while `source` lives."""
+        pending = _Pending(answered)
+        self.counts["calls"] += 1
+        self.at(self.timeouts.request_s, lambda: pending.answer(Unreachable("timeout")), source)
+        node = self.nodes.get(target)
+        if node is None or not self.passes(source.name, target):
+            return
+        data = calls.encode_message(calls.moved_to_clock(call, -source.clock()))
+        self.at(self.latency(), lambda: self._arrived(source, node, data, self.now, pending))
+        if self.network.duplicate and self.random.random() < self.network.duplicate:
+            self.counts["duplicated"] += 1
+            self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, self.now, pending))
+
+    def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: bytes, sent: float, pending: _Pending) -> None:
+        if not node.up:
+            if self.passes(node.name, source.name):
+                self.at(0.0005, lambda: pending.answer(Unreachable("refused")), source)
+            return
+        self.at(0.0, lambda: self._served(source, node, data, sent, pending), node)
+
+    def _served(self, source: SimulatedNode, node: SimulatedNode, data: bytes, sent: float, pending: _Pending) -> None:
+        if self.now - sent > self.timeouts.stale_request_s:
+            self.counts["stale"] += 1
+            return
+        call = calls.moved_to_clock(calls.decode_call(data), node.clock())
+        reply = node.keeper.on_call(call, source.name)
+        if self.trace is not None and not isinstance(call, calls.Heartbeat):
+            self.log(f"{source.name}->{node.name} {call} -> {reply}")
+        answer = calls.encode_message(calls.moved_to_clock(reply, -node.clock()))
+        if self.passes(node.name, source.name):
+            self.at(self.latency(), lambda: pending.answer(_received(answer, source)), source)
+
+
+def _received(data: bytes, node: SimulatedNode) -> Reply:
+    return calls.moved_to_clock(calls.decode_reply(data), node.clock())
+
+
+class _Pending:
+    """One call that waits for its answer; later ones are ignored."""
+
+    def __init__(self, answered: Callable[[Reply], None]) -> None:
+        self._answered: Callable[[Reply], None] | None = answered
+
+    def answer(self, reply: Reply) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(reply)
+
+
+class SimulatedNode:
+    """A host: its files, its clock, and the process that has them while it is up."""
+
+    host: Host
+    keeper: Keeper
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name = world, name
+        self.up = self.paused = False
+        self.process = self.incarnation = 0
+        self.waiting: list[tuple[int, Event]] = []
+        self._offset = world.random.uniform(1.0, 1000.0)
+        self.store: MemoryStore | None = None
+
+    def clock(self) -> float:
+        """This host's own time: no two hosts agree."""
+        return self.world.now + self._offset
+
+    # --- its life --------------------------------------------------------------------------------------------------------
+
+    def start(self, *, files: MemoryStore | None) -> None:
+        """A new process on `files`, or on none."""
+        self.up, self.paused, self.waiting = True, False, []
+        self.process += 1
+        self.incarnation += 10
+        self.store = files if files is not None else MemoryStore(now=self.clock)
+        sealer = Sealer(RING, "simulated")
+        self.host = Host(
+            self.name,
+            self.store,
+            lambda: sealer,
+            clock=self.clock,
+            entropy=_SeededEntropy(self.world.random),
+            observer=_Counting(self.world.counts),
+            limits=Limits(),
+            timeouts=self.world.timeouts,
+        )
+        me = Member(self.name, self.name, 10060, self.incarnation, kids=RING.kids)
+        self.keeper = Keeper(self.host, me, self.world.timeouts)
+        for other in self.world.nodes.values() if hasattr(self.world, "nodes") else ():
+            self._greet(other)
+        self.world.at(self.world.random.uniform(0.0, 0.1), self._tick, self)
+        if not self.keeper.synced:
+            self.world.at(0.05, self._sync, self)
+
+    def _greet(self, other: SimulatedNode) -> None:
+        """What the seeds of the settings do: everybody learns that the other is there."""
+        for one, two in ((self, other), (other, self)):
+            if one is not two and one.up:
+                one.keeper.introduce(Member(two.name, two.name, 10060, 0))
+
+    def crash(self) -> MemoryStore:
+        """kill -9. What it leaves are its files."""
+        self.up, self.paused, self.waiting = False, False, []
+        self.world.log(f"{self.name} is killed")
+        assert self.store is not None
+        return self.store
+
+    def pause(self) -> None:
+        self.paused = True
+        self.world.log(f"{self.name} is paused")
+
+    def resume(self) -> None:
+        """SIGCONT: everything that waited happens now, in order."""
+        self.paused = False
+        waiting, self.waiting = self.waiting, []
+        self.world.log(f"{self.name} goes on")
+        for process, event in waiting:
+            if self.up and process == self.process:
+                self.world.at(0.0, event, self)
+
+    # --- its background work -----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self.keeper.tick()
+        heartbeat_s = self.world.timeouts.heartbeat_s
+        self.world.at(heartbeat_s * self.world.random.uniform(0.8, 1.0), self._tick, self)
+        for peer in self.keeper.peers():
+            self._beat(peer.identity)
+        if not self.keeper.synced and not self._syncing:
+            self.world.at(0.05, self._sync, self)
+
+    def _beat(self, peer: str) -> None:
+        sent = self.clock()
+        self.run(self.keeper.beat(peer), lambda outcome: self.keeper.after_beat(peer, sent, outcome), background=True)
+
+    _syncing = False
+
+    def _sync(self) -> None:
+        if self.keeper.synced or self._syncing or not self.keeper.settled:
+            return
+        self._syncing, process = True, self.process
+
+        def done(complete: bool) -> None:
+            self._syncing = False
+            if complete and process == self.process:
+                self.keeper.sync_done()
+
+        self.run(self.keeper.sync(), done, background=True)
+
+    # --- the driver ----------------------------------------------------------------------------------------------------------
+
+    def run(self, operation: Operation[T], done: Callable[[T], None], *, background: bool = False) -> None:
+        """Run `operation` as this host's process. It is forgotten when the process dies."""
+        deadline = None if background else self.world.now + self.world.timeouts.budget_s
+        _Run(self, operation, done, deadline).resume(None)
+
+
+class _Run:
+    """One operation under way."""
+
+    def __init__(
+        self, node: SimulatedNode, operation: Operation[Any], done: Callable[[Any], None], deadline: float | None
+    ) -> None:
+        self._node, self._operation, self._done, self._deadline = node, operation, done, deadline
+
+    def resume(self, value: Any) -> None:
+        try:
+            effect = self._operation.send(value)
+        except StopIteration as stop:
+            self._done(stop.value)
+            return
+        self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        node, world = self._node, self._node.world
+        match effect:
+            case Ask():
+                self._ask(effect, self._later)
+            case AskAll():
+                self._gather(effect.asks)
+            case Hedge():
+                _Hedged(self, effect).start()
+            case Tell():
+                self._ask(Ask(effect.node, effect.call), lambda _: None)
+                self._later(None)
+            case Wait():
+                world.at(effect.seconds, lambda: self.resume(None), node)
+
+    def _later(self, value: Any) -> None:
+        self._node.world.at(0.00002, lambda: self.resume(value), self._node)
+
+    def _ask(self, ask: Ask, answered: Callable[[Reply], None]) -> None:
+        node, world = self._node, self._node.world
+        if ask.node == node.name:
+            reply = node.host.handle(ask.call)
+            if world.trace is not None:
+                world.log(f"{node.name} {ask.call} -> {reply}")
+            answered(reply)
+        elif self._deadline is not None and world.now >= self._deadline:
+            answered(Unreachable("budget"))
+        else:
+            world.call(node, ask.node, ask.call, answered)
+
+    def _gather(self, asks: tuple[Ask, ...]) -> None:
+        replies: list[Reply | None] = [None] * len(asks)
+        missing = len(asks)
+        if not asks:
+            self._later(())
+
+        def answered(index: int, reply: Reply) -> None:
+            nonlocal missing
+            replies[index], missing = reply, missing - 1
+            if not missing:
+                self._later(tuple(replies))
+
+        for index, ask in enumerate(asks):
+            self._ask(ask, lambda reply, index=index: answered(index, reply))  # type: ignore[misc]
+
+
+class _Hedged:
+    """The asks of a hedge: the next one when the one before failed, was not good or is late."""
+
+    def __init__(self, run: _Run, effect: Hedge) -> None:
+        self._run, self._effect = run, effect
+        self._replies: list[Reply | None] = [None] * len(effect.asks)
+        self._asked = 0
+        self._over = False
+
+    def start(self) -> None:
+        if self._asked < len(self._effect.asks) and not self._over:
+            index = self._asked
+            self._asked += 1
+            self._run._ask(self._effect.asks[index], lambda reply: self._answered(index, reply))
+            node = self._run._node
+            node.world.at(HEDGE_S, lambda: self._late(index), node)
+
+    def _late(self, index: int) -> None:
+        if self._replies[index] is None and self._asked == index + 1:
+            self.start()
+
+    def _answered(self, index: int, reply: Reply) -> None:
+        if self._over:
+            return
+        self._replies[index] = reply
+        waiting = any(r is None for r in self._replies[: self._asked])
+        if self._effect.good(reply) or (self._asked == len(self._replies) and not waiting):
+            self._over = True
+            self._run._later(tuple(self._replies))
+        elif self._asked == index + 1:
+            self.start()
+
+
+class _SeededEntropy:
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+
+    def bytes(self, count: int) -> bytes:
+        return self._source.randbytes(count)
+
+
+class _Counting:
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def count(self, event: str, by: int = 1) -> None:
+        self._counts[event] += by

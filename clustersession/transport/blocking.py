@@ -1,0 +1,66 @@
+"""`ports.Transport` for blocking code: standard sockets and `poll`, so it works under threads and under gevent's patches too."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from ..core.calls import Call, Reply
+from ..core.node import Member
+from ..ports import Outgoing
+from .client import Client
+from .connection import Want
+
+
+class BlockingTransport(Client):
+    """Calls to peers from any number of threads or greenlets. Deadlines are seconds of `time.monotonic`."""
+
+    def ask(self, member: Member, call: Call, deadline: float) -> Reply:
+        steps = self._ask(member, call, deadline)
+        try:
+            want = next(steps)
+            while True:
+                want = steps.send(_fulfilled(want))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
+
+    def exchange(
+        self, batch: Sequence[Outgoing], deadline: float, enough: Callable[[Reply], bool] | None = None
+    ) -> list[Reply | None]:
+        steps = self._exchange(batch, deadline, enough)
+        try:
+            wants, wake_at = next(steps)
+            while True:
+                wants, wake_at = steps.send(_fulfilled_of(wants, wake_at))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
+
+    def close(self) -> None:
+        """Close the idle connections; one that is in use is closed when its call ends."""
+        self._close()
+
+
+def _fulfilled(want: Want) -> bool:
+    poller = select.poll()
+    if want.sock is not None:
+        poller.register(want.sock, want.events)
+    return bool(poller.poll(_milliseconds_until(want.until)))
+
+
+def _fulfilled_of(wants: dict[int, Want], wake_at: float) -> list[int]:
+    poller = select.poll()
+    indexes = {}
+    for index, want in wants.items():
+        if want.sock is not None:
+            poller.register(want.sock, want.events)
+            indexes[want.sock.fileno()] = index
+    return [indexes[fd] for fd, _ in poller.poll(_milliseconds_until(wake_at))]
+
+
+def _milliseconds_until(time: float) -> float:
+    return max(0.0, (time - monotonic()) * 1e3)

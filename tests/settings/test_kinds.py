@@ -1,0 +1,121 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clustersession.config import Address
+from clustersession.settings.kinds import (
+    COUNT,
+    DURATION,
+    FLAG,
+    IDENTITY,
+    NAMES,
+    PATH,
+    PEERS,
+    SIZE,
+    Kind,
+    address,
+    choice,
+    or_none,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        ("30m", 1800.0),
+        ("12h", 43200.0),
+        ("1d", 86400.0),
+        ("250ms", 0.25),
+        ("1.5 h", 5400.0),
+        ("2H", 7200.0),
+    ],
+)
+def test_durations_take_plain_seconds_or_a_unit(text: str, seconds: float) -> None:
+    """A duration is a number of seconds, or a number with ms, s, m, h or d."""
+    assert DURATION.parse(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("2 MiB", 2 * 2**20), ("1g", 2**30), ("1GIB", 2**30)]
+)
+def test_sizes_take_bytes_or_a_unit(text: str, size: int) -> None:
+    """A size is a number of bytes, or one with a binary unit."""
+    assert SIZE.parse(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("10.0.0.3:7", "10.0.0.3", 7),
+        ("shop-1", "shop-1", 9),
+        ("[fd00::1]:7", "fd00::1", 7),
+        ("[fd00::1]", "fd00::1", 9),
+        ("fd00::1", "fd00::1", 9),
+        ("0.0.0.0:0", "0.0.0.0", 0),
+    ],
+)
+def test_an_address_without_a_port_gets_the_default(text: str, host: str, port: int) -> None:
+    """Host names, IPv4 and IPv6 are taken with a port or without, which then is the default."""
+    assert address(9).parse(text) == Address(host=host, port=port)
+
+
+def test_peers_are_brought_into_one_form() -> None:
+    """Commas and spaces separate peers, a missing port is 10060, and dns:// names stay such."""
+    assert PEERS.parse("a, b:7  [::1]:8,dns://shop") == ("a:10060", "b:7", "[::1]:8", "dns://shop:10060")
+
+
+def test_a_choice_is_taken_in_any_case_and_given_in_one() -> None:
+    """Words are compared without case, and come out as the code spells them."""
+    assert choice("Lax", "None").parse("lax") == "Lax"
+
+
+def test_none_has_a_word() -> None:
+    """Where a setting can be switched off, its word for that gives None, both ways."""
+    kind = or_none(DURATION)
+    assert kind.parse("None") is None
+    assert kind.show(None) == "none"
+
+
+def test_a_relative_path_is_made_absolute(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is taken from the directory the process starts in: the node it starts has another one."""
+    monkeypatch.chdir(str(tmp_path))
+    assert PATH.parse("ring") == f"{tmp_path}/ring"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "problem"),
+    [
+        (DURATION, "soon", "'soon' is not a duration"),
+        (DURATION, "-5s", "'-5s' is not a duration"),
+        (DURATION, "5 weeks", "'5 weeks' is not a duration"),
+        (DURATION, "0", "it is shorter than a millisecond"),
+        (DURATION, "٣s", "'٣s' is not a duration"),
+        (SIZE, "64KB", "'64KB' is not a size"),
+        (SIZE, "0", "it is zero"),
+        (FLAG, "maybe", "'maybe' is neither yes nor no"),
+        (COUNT, "two", "'two' is not a whole number"),
+        (COUNT, "²", "'²' is not a whole number"),
+        (IDENTITY, "a b", "'a b' is not a name of 1 to 128 letters, digits, '.', '_', ':' and '-'"),
+        (NAMES, " , ", "it lists nothing"),
+        (NAMES, "a\x00", "it has characters that do not print"),
+        (PEERS, "http://a:1", "'http://a:1' has a scheme other than dns://"),
+        (PEERS, "a:b", "'a:b' is not an address"),
+        (address(1), "a:70000", "port 70000 is above 65535"),
+        (address(1), "a b", "'a b' is not an address"),
+        (address(1), ":80", "':80' is not an address"),
+        (choice("x", "y"), "z", "'z' is not one of x, y"),
+    ],
+)
+def test_what_is_not_of_its_kind_is_named(kind: Kind, text: str, problem: str) -> None:
+    """A wrong text is refused with what is wrong with it."""
+    with pytest.raises(ValueError) as caught:
+        kind.parse(text)
+    assert str(caught.value) == problem
+
+
+@given(st.floats(min_value=0.001, max_value=1e9))
+def test_durations_survive_being_written_down(seconds: float) -> None:
+    """What a duration is shown as is read as the same duration."""
+    assert DURATION.parse(DURATION.show(seconds)) == seconds

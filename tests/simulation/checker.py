@@ -1,0 +1,95 @@
+"""The outside checker: it sees only what clients saw, and knows what must never be seen.
+
+Rules (an operation that got no clear answer may have happened or not, then or later):
+(a) a read shows, per key, nothing older than the last write acked before the read began;
+(b) after an acked logout or rotation no read finds the session, and no write to it is acked;
+(c) no read shows a value of another session;
+(d) a session that nobody ended is never answered as ended or lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LEASE_S = 2.0  # a copy that nobody could reach may be stale for so long
+
+
+@dataclass
+class Write:
+    """One value, when it was sent, and when its ack arrived (None: never)."""
+
+    value: bytes
+    key: str
+    start: float
+    acked: float | None = None
+
+
+@dataclass
+class Story:
+    """One session as its client knows it."""
+
+    name: str
+    writes: dict[bytes, Write] = field(default_factory=dict)
+    acked: dict[str, list[Write]] = field(default_factory=dict)
+    end_started: float | None = None
+    end_acked: float | None = None
+    excused: bool = False  # every copy with its last acked state was lost with the files of crashed hosts
+
+    def wrote(self, write: Write, now: float) -> None:
+        write.acked = now
+        self.acked.setdefault(write.key, []).append(write)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What rule was broken, when, by which session."""
+
+    rule: str
+    at: float
+    session: str
+    detail: str
+
+
+class Checker:
+    """Collects violations. `faulty`: whether a fault is or was just active, so that the lease's slack applies."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self.checked_reads = 0
+
+    def _broken(self, rule: str, at: float, story: Story, detail: str) -> None:
+        if not story.excused:
+            self.violations.append(Violation(rule, at, story.name, detail))
+
+    def read(self, story: Story, items: dict[str, bytes], start: float, now: float) -> None:
+        """A read that began at `start` showed `items`."""
+        self.checked_reads += 1
+        if story.end_acked is not None and start > story.end_acked + LEASE_S:
+            self._broken("logout undone: read", now, story, f"ended at {story.end_acked:.3f}, read at {start:.3f}")
+        for key in set(items) | set(story.acked):
+            self._value(story, key, items.get(key), start, now)
+
+    def _value(self, story: Story, key: str, value: bytes | None, start: float, now: float) -> None:
+        seen = None if value is None else story.writes.get(value)
+        if value is not None and seen is None:
+            self._broken("foreign value", now, story, f"{key}={value!r}")
+            return
+        for write in story.acked.get(key, ()):
+            assert write.acked is not None
+            if write.acked >= start or write is seen:
+                continue
+            # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
+            if seen is None or (seen.acked is not None and seen.acked < write.start):
+                got = "nothing" if seen is None else f"{seen.value!r} (acked {seen.acked:.3f})"
+                self._broken("lost write", now, story, f"{key}: got {got}, {write.value!r} was acked at {write.acked:.3f}")
+                return
+
+    def not_there(self, story: Story, answer: str, now: float) -> None:
+        """The session was answered as ended or lost."""
+        if story.end_started is None:
+            self._broken("session lost", now, story, answer)
+
+    def late_write(self, story: Story, start: float, now: float) -> None:
+        """A write that began at `start` was acked."""
+        if story.end_acked is not None and start > story.end_acked + LEASE_S:
+            self._broken("logout undone: write", now, story, f"ended at {story.end_acked:.3f}, write at {start:.3f}")

@@ -1,0 +1,71 @@
+"""One fault at a time, then recovery: what may happen to a cluster in one simulated run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clustersession.testing.simulated import SimulatedNode, World
+
+Stop = Callable[[], None]
+ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
+DURATION_S = {"pause": (0.3, 12.0), "silence": (0.5, 10.0), "crash": (0.2, 12.0), "crash and lose files": (0.2, 12.0)}
+
+
+def start_fault(world: World, kind: str) -> Stop:
+    """Inject one fault of this kind; the returned function takes it away."""
+    world.counts[f"fault: {kind}"] += 1
+    world.log(f"*** {kind}")
+    node = world.random.choice(list(world.nodes.values()))
+    match kind:
+        case "crash":
+            files = node.crash()
+            return lambda: node.start(files=files)
+        case "crash and lose files":
+            node.crash()
+            return lambda: node.start(files=None)
+        case "pause":
+            node.pause()
+            return node.resume
+        case "silence":
+            return _silence(world, node)
+    return _noise(world, kind)
+
+
+def _silence(world: World, node: SimulatedNode) -> Stop:
+    world.network.silent.add(node.name)
+    return world.network.silent.clear
+
+
+def _noise(world: World, kind: str) -> Stop:
+    network = world.network
+
+    def stop() -> None:
+        network.loss = network.delay = network.duplicate = 0.0
+
+    match kind:
+        case "drop":
+            network.loss = world.random.choice((0.02, 0.1, 0.3))
+        case "delay":
+            network.delay = world.random.choice((0.05, 0.3))
+        case "duplicate":
+            network.duplicate = 0.5
+    return stop
+
+
+def duration(world: World, kind: str) -> float:
+    low, high = DURATION_S.get(kind, (0.5, 8.0))
+    return world.random.uniform(low, high)
+
+
+def healthy(world: World) -> str | None:
+    """What is still being repaired, or None."""
+    for node in world.nodes.values():
+        if not node.up or node.paused or not node.keeper.synced:
+            return f"{node.name} has not synced"
+        view = node.keeper.view()
+        if len(view.members) < len(world.nodes) or not view.converged:
+            return f"{view}"
+        for other in world.nodes:
+            if other != node.name and node.store is not None and node.store.hint_count(other):
+                return f"{node.name} has hints for {other}"
+    return None

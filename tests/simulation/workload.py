@@ -1,0 +1,261 @@
+"""Users of a simulated cluster: each has a jar with one cookie, clicks on any host, and replays old cookies."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from clustersession.core.calls import Operation
+from clustersession.core.operations import (
+    Cluster,
+    Ended,
+    EndedBy,
+    Loaded,
+    Lost,
+    Placement,
+    Rotated,
+    Saved,
+    Target,
+    create,
+    end,
+    load,
+    new_record,
+    rotate,
+    save,
+)
+from clustersession.core.record import Lifetime, Owners, Patch, live_items
+from clustersession.testing.simulated import SimulatedNode, World
+
+from .checker import Checker, Story, Write
+
+KEYS = ("a", "b", "c")
+CLIENT_TIMEOUT_S = 5.0
+
+
+class Cookie(NamedTuple):
+    """What the signed ID carries."""
+
+    key: bytes
+    owners: Owners
+    floor: tuple[int, int]
+    born: float
+
+    def target(self, now: float) -> Target:
+        master, backup = self.owners
+        return Target(self.key, master, backup, backup is None, self.floor, now - self.born)
+
+
+class User:
+    """One browser. One operation at a time mostly, two now and then."""
+
+    def __init__(self, world: World, checker: Checker, number: int) -> None:
+        self.world, self.checker, self.number = world, checker, number
+        self.cookie: Cookie | None = None
+        self.story: Story | None = None
+        self.old: list[tuple[Cookie, Story]] = []
+        self.stories: list[Story] = []
+        self._count = 0
+        self.stopped = False
+        world.at(world.random.uniform(0.5, 1.5), self._click)
+
+    def _click(self) -> None:
+        if self.stopped:
+            return
+        choose = self.world.random.random
+        self.world.at(self.world.random.uniform(0.1, 0.4), self._click)
+        for _ in range(2 if choose() < 0.3 else 1):
+            self._act(choose())
+
+    def _act(self, chance: float) -> None:
+        node = self._a_host()
+        if node is None:
+            return
+        if self.cookie is None or self.story is None:
+            self._log_in_anew(node)
+        elif chance < 0.03:
+            self._log_out(node, self.cookie, self.story)
+        elif chance < 0.06:
+            self._rotate(node, self.cookie, self.story)
+        elif chance < 0.15 and self.old:
+            self._replay(node)
+        elif chance < 0.55:
+            self._write(node, self.cookie, self.story)
+        else:
+            self.read(node, self.cookie, self.story)
+
+    def _a_host(self) -> SimulatedNode | None:
+        """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
+        silent = self.world.network.silent
+        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent]
+        hosts = [n for n in up if not n.paused or self.world.random.random() < 0.15]
+        return self.world.random.choice(hosts) if hosts else None
+
+    def _next(self) -> bytes:
+        self._count += 1
+        return b"%d-%d" % (self.number, self._count)
+
+    def _answered(self, start: float, node: SimulatedNode) -> bool:
+        """Whether the answer reaches the browser, and it still waits."""
+        if node.name in self.world.network.silent:
+            self.world.counts["answer lost"] += 1
+            return False
+        if self.world.now - start > CLIENT_TIMEOUT_S:
+            self.world.counts["client gave up"] += 1
+            return False
+        return True
+
+    # --- what a request does -----------------------------------------------------------------------------------------------
+
+    def _log_in_anew(self, node: SimulatedNode) -> None:
+        value, start = self._next(), self.world.now
+        story = Story(f"user {self.number} session {self._count}")
+        write = story.writes[value] = Write(value, "a", start)
+        key = value.ljust(16, b".")
+
+        def done(outcome: Any) -> None:
+            if isinstance(outcome, Saved) and self._answered(start, node) and self.cookie is None:
+                self.world.counts["logins"] += 1
+                story.wrote(write, self.world.now)
+                self._take(Cookie(key, outcome.placement.owners, (outcome.placement.epoch, 1), start), story)
+
+        node.run(_created(node, key, self._patch(write)), done)
+
+    def _take(self, cookie: Cookie, story: Story) -> None:
+        self.cookie, self.story = cookie, story
+        self.stories.append(story)
+
+    def _patch(self, write: Write) -> Patch:
+        return Patch(self.world.random.randbytes(8), {write.key: write.value})
+
+    def read(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
+        start = self.world.now
+
+        def done(outcome: Any) -> None:
+            if self._answered(start, node):
+                self._loaded(outcome, cookie, story, start)
+
+        node.run(load(_cluster(node), cookie.target(start)), done)
+
+    def _loaded(self, outcome: Any, cookie: Cookie, story: Story, start: float) -> None:
+        match outcome:
+            case Loaded():
+                self.world.counts["reads"] += 1
+                self.checker.read(story, live_items(outcome.record), start, self.world.now)
+                self._follow(cookie, outcome.placement, outcome.record.version)
+            case Ended() | Lost():
+                self.world.log(f"{story.name}: {outcome}")
+                self.checker.not_there(story, repr(outcome), self.world.now)
+                if self.cookie is not None and self.cookie.key == cookie.key:
+                    self.cookie = self.story = None
+            case _:
+                self.world.counts["unavailable"] += 1
+
+    def _follow(self, cookie: Cookie, placement: Placement, version: int) -> None:
+        """A Set-Cookie comes only when the owners changed."""
+        current = self.cookie
+        if current is not None and current.key == cookie.key and placement.owners != cookie.owners:
+            self.cookie = Cookie(cookie.key, placement.owners, (placement.epoch, version), cookie.born)
+
+    def _write(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
+        value, start = self._next(), self.world.now
+        write = story.writes[value] = Write(value, self.world.random.choice(KEYS), start)
+
+        def done(outcome: Any) -> None:
+            if not self._answered(start, node):
+                return
+            if isinstance(outcome, Saved):
+                self.world.counts["writes"] += 1
+                self.checker.late_write(story, start, self.world.now)
+                story.wrote(write, self.world.now)
+                self._follow(cookie, outcome.placement, outcome.version)
+            else:
+                self._loaded(outcome, cookie, story, start)
+
+        node.run(_written(node, cookie.target(start), self._patch(write)), done)
+
+    def _log_out(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
+        start = self.world.now
+        story.end_started = start
+        self.cookie = self.story = None
+        self.old.append((cookie, story))
+
+        def done(outcome: Any) -> None:
+            if isinstance(outcome, EndedBy | Ended) and self._answered(start, node):
+                self.world.counts["logouts"] += 1
+                story.end_acked = story.end_acked or self.world.now
+
+        node.run(_ended(node, cookie.target(start)), done)
+
+    def _rotate(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
+        value, start = self._next(), self.world.now
+        new = Story(f"user {self.number} session {self._count} (rotated)")
+        write = new.writes[value] = Write(value, "a", start)
+        story.end_started = start
+        self.cookie = self.story = None
+        self.old.append((cookie, story))
+        key = value.ljust(16, b".")
+
+        def done(outcome: Any) -> None:
+            if isinstance(outcome, Rotated) and self._answered(start, node):
+                self.world.counts["rotations"] += 1
+                story.end_acked = self.world.now
+                new.writes |= story.writes
+                new.wrote(write, self.world.now)
+                if self.cookie is None:
+                    placement = outcome.saved.placement
+                    self._take(Cookie(key, placement.owners, (placement.epoch, 1), start), new)
+
+        node.run(_rotated(node, cookie.target(start), key, self._patch(write)), done)
+
+    def _replay(self, node: SimulatedNode) -> None:
+        """An attacker with a cookie of a session that was logged out or rotated: reads, and writes now and then."""
+        cookie, story = self.world.random.choice(self.old[-6:])
+        self.world.counts["replays"] += 1
+        if self.world.random.random() < 0.4:
+            self._write(node, cookie, story)
+        else:
+            self.read(node, cookie, story)
+
+
+def _cluster(node: SimulatedNode) -> Cluster:
+    return Cluster(node.host.view)
+
+
+def _created(node: SimulatedNode, key: bytes, patch: Patch) -> Operation[Any]:
+    cluster = _cluster(node)
+    record = new_record(
+        cluster, key, now=node.clock(), patch=patch, principal="u", auth_time=None, lifetime=Lifetime(idle=3600.0)
+    )
+    return create(cluster, key, record)
+
+
+def _written(node: SimulatedNode, target: Target, patch: Patch) -> Operation[Any]:
+    loaded = yield from load(_cluster(node), target)
+    if not isinstance(loaded, Loaded) or loaded.superseded:
+        return loaded
+    return (yield from save(_cluster(node), target.key, loaded.placement, patch))
+
+
+def _ended(node: SimulatedNode, target: Target) -> Operation[Any]:
+    loaded = yield from load(_cluster(node), target)
+    if not isinstance(loaded, Loaded):
+        return loaded
+    return (yield from end(_cluster(node), target.key, loaded.placement, "logout"))
+
+
+def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch) -> Operation[Any]:
+    loaded = yield from load(_cluster(node), target)
+    if not isinstance(loaded, Loaded):
+        return loaded
+    return (
+        yield from rotate(
+            _cluster(node),
+            target.key,
+            loaded.placement,
+            key,
+            patch,
+            now=node.clock(),
+            principal="u2",
+            auth_time=None,
+            grace=None,
+        )
+    )
