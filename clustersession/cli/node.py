@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import time
+from pathlib import Path
+from typing import Final
 
 from ..config import Config
 from ..errors import ConfigError
 from ..node.launch import node_command, node_environ
 from ..node.notify import READY, announce
-from ..node.spawn import detach, end_after_last_worker
+from ..node.spawn import WORKERLESS_S, detach, end_after_last_worker
 from ..node.supervise import Commands, Supervisor
 from ..settings import load_settings, process_environ
+from ..store.locks import NodeLock
 from ..store.place import make_private, place_for
+
+PREDECESSOR_S: Final = 3 * WORKERLESS_S
+log: Final = logging.getLogger("clustersession.node")
 
 
 def node(options: argparse.Namespace) -> int:
@@ -20,14 +28,24 @@ def node(options: argparse.Namespace) -> int:
     config = load_settings(under_test=False)
     if config.mode == "dev":
         raise ConfigError("CLUSTERSESSION_MODE", "dev mode has no node", "Unset it to run one.")
+    place = place_for(config, process_environ())
+    make_private(place)
     if options.spawned:
-        place = place_for(config, process_environ())
-        make_private(place)
         detach(place, config.timeouts.ready_s)
         end_after_last_worker(place)
+    else:
+        _await_predecessor(place)
     from ..node.daemon import run as run_daemon  # late: the spawning process above does not need it
 
     return run_daemon(config)
+
+
+def _await_predecessor(place: Path) -> None:
+    """A node that workers had started ends by itself soon after they have: no reason to refuse the one that takes over."""
+    deadline = time.monotonic() + PREDECESSOR_S
+    while (holder := NodeLock(place).holder()) is not None and time.monotonic() < deadline:
+        log.info("process %d is still the node of %s; waiting for its end", holder, place)
+        time.sleep(1.0)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -53,9 +53,10 @@ def status(options: argparse.Namespace) -> int:
 
 
 def tags(_: argparse.Namespace) -> int:
-    """A line for each member: the tag that starts the IDs it is master of, its name and its state."""
+    """A line for each member and key: the tag that the IDs begin with whose master it is, its name, its state, the key."""
     for member in _asked("/status").json()["members"]:
-        print(f"{member['tag']} {member['identity']} {member['state']}")
+        for kid, tag in member["tags"].items():
+            print(f"{tag} {member['identity']} {member['state']} key {kid}")
     return 0
 
 

@@ -12,13 +12,13 @@ from .record import (
     Item,
     Owners,
     Record,
+    accepted,
     ended,
     merged_items,
     newer_items,
     pointer_to,
     rank,
     same_history,
-    taken,
 )
 
 
@@ -49,7 +49,7 @@ def absorb(mine: Record | None, theirs: Record, me: str, source: str | None = No
 def _first(theirs: Record, me: str) -> Record | None:
     if theirs.ended or me not in theirs.owners:
         return theirs if theirs.ended else None
-    return None if theirs.pointer else taken(theirs, me)
+    return None if theirs.pointer else theirs
 
 
 def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
@@ -73,21 +73,15 @@ def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
 
 
 def _same_history(mine: Record, theirs: Record, me: str, source: str | None) -> Absorption:
-    accepted = mine.accepted or theirs.accepted or (source is not None and source != me and source in mine.owners)
+    # only the master may conclude it: the backup cannot know whether the master has moved on since it sent this
+    settled = mine.accepted or theirs.accepted or (me == mine.master and source == mine.owners[1])
     if theirs.version > mine.version and not mine.pointer:
-        newest = taken(theirs, me)
-        extra = newer_items(mine.items, theirs.items)
-        kept = newest.but(items=merged_items(newest.items, extra), last_seen=max(mine.last_seen, theirs.last_seen))
-        return Absorption(_accepted(kept, accepted))
+        items = merged_items(theirs.items, mine.items)
+        kept = theirs.but(items=items, last_seen=max(mine.last_seen, theirs.last_seen))
+        return Absorption(accepted(kept) if settled else kept)
     better = mine if mine.version > theirs.version else None
-    merged = _merged_as_master(_accepted(mine, accepted), theirs.items, me)
+    merged = _merged_as_master(accepted(mine) if settled else mine, theirs.items, me)
     return merged._replace(better=merged.record if merged.hint else better)
-
-
-def _accepted(record: Record, accepted: bool) -> Record:
-    if not accepted or record.accepted:
-        return record
-    return record.but(accepted=True, base=record.epoch)
 
 
 def _merged_as_master(mine: Record, theirs: dict[str, Item], me: str) -> Absorption:
@@ -109,13 +103,12 @@ def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
         settled = theirs.accepted and theirs.owners[1] is not None
         retained = extra if settled else ({} if mine.pointer else mine.items)
         return Absorption(pointer_to(theirs, retained), hint=told)
-    held = taken(theirs, me)
     if not extra:
-        return Absorption(held, hint=former)
+        return Absorption(theirs, hint=former)
     if theirs.owners[0] == me:
-        merged = _merged_as_master(held.but(version=max(held.version, mine.version)), extra, me)
+        merged = _merged_as_master(theirs.but(version=max(theirs.version, mine.version)), extra, me)
         return merged._replace(hint=(*former, *merged.hint))
-    return Absorption(held.but(items=merged_items(held.items, extra)), hint=told)
+    return Absorption(theirs.but(items=merged_items(theirs.items, extra)), hint=told)
 
 
 def owners_but(owners: Owners, me: str) -> tuple[str, ...]:

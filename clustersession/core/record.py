@@ -100,10 +100,10 @@ def digest(key: Key, record: Record) -> Digest:
     return Digest(key, record.epoch, version, record.owners, record.ended is not None)
 
 
-def rank(record: Record) -> tuple[float, bool, str, str]:
+def rank(record: Record) -> tuple[float, int, str, str]:
     """The one order of histories: accepted epochs in turn, a pending one above its base and below any later accepted one."""
     level = record.epoch if record.accepted else record.base + 0.5
-    return level, record.accepted, record.owners[0], record.owners[1] or ""
+    return level, record.epoch, record.owners[0], record.owners[1] or ""
 
 
 def same_history(a: Record, b: Record) -> bool:
@@ -152,9 +152,9 @@ def _without_old_deletions(items: dict[str, Item]) -> dict[str, Item]:
     return {name: item for name, item in items.items() if name not in too_many}
 
 
-def taken(record: Record, me: str) -> Record:
-    """`record` as `me` holds it: the backup's holding it is what makes a change of owners accepted."""
-    return record.but(accepted=True, base=record.epoch) if record.owners[1] == me else record
+def accepted(record: Record) -> Record:
+    """`record` with its change of owners settled: its master knows that the backup holds it, and is still of this history."""
+    return record if record.accepted else record.but(accepted=True, base=record.epoch)
 
 
 def ended(record: Record, ending: Ending) -> Record:

@@ -48,6 +48,7 @@ from .record import (
     Ending,
     Key,
     Record,
+    accepted,
     digest,
     ended,
     expired,
@@ -55,7 +56,6 @@ from .record import (
     patched,
     pointer_to,
     same_history,
-    taken,
 )
 
 TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
@@ -159,6 +159,8 @@ def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return refused or Decision(Later())
     if record.pointer or call.epoch != record.epoch or record.master != at.me:
         return Decision(Conflict(record.epoch, record.owners))
+    if not record.accepted:
+        return Decision(Found(record, serving=False))
     if call.patch.id in record.patches:
         return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
     if record.frozen_until is not None and at.now < record.frozen_until:
@@ -190,7 +192,8 @@ def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
         return Decision(Held(record.version))
     if call.version != record.version + 1:
         return Decision(Gap(record.version))
-    held = taken(patched(record, call.patch, call.version).but(last_seen=at.now), at.me)
+    # the master numbers nothing while its change of owners is pending, so this one is settled
+    held = accepted(patched(record, call.patch, call.version).but(last_seen=at.now))
     return Decision(Held(call.version), True, held)
 
 
@@ -202,9 +205,11 @@ def _put(record: Record | None, call: Put, at: Situation) -> Decision:
         if record.epoch > new.epoch or (record.epoch == new.epoch and record.owners != new.owners):
             return Decision(Conflict(record.epoch, record.owners))
         # based on an epoch older than mine, and not by one of its owners: a history that lost (finding F4)
-        if record.epoch > new.base and not same_history(record, new) and new.master not in record.owners:
-            return Decision(Conflict(record.epoch, record.owners))
-    result = absorb(record, new.but(accepted=True, base=new.epoch), at.me)
+        if record.epoch > new.base and not same_history(record, new):
+            if new.master not in record.owners:
+                return Decision(Conflict(record.epoch, record.owners))
+            new = new.but(base=record.epoch)
+    result = absorb(record, new, at.me)
     version = new.version if result.record is None else result.record.version
     return Decision(Held(version), result.record != record, result.record, hint=result.hint)
 
@@ -231,13 +236,13 @@ def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
 
 
 def _settle(record: Record | None, call: Settle, at: Situation) -> Decision:
-    if record is None or record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
-        return Decision(Done())
+    if record is None:
+        return Decision(NotMine())
+    if record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
+        return Decision(Conflict(record.epoch, record.owners))
     held = record.ended is not None or record.version <= call.version
     unhint = owners_but(record.owners, at.me) if held else ()
-    if record.accepted:
-        return Decision(Done(), unhint=unhint)
-    return Decision(Done(), True, record.but(accepted=True, base=record.epoch), unhint=unhint)
+    return Decision(Done(), not record.accepted, accepted(record), unhint=unhint)
 
 
 def _absorb(record: Record | None, call: Absorb, at: Situation, source: str | None) -> Decision:
@@ -263,6 +268,8 @@ def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
         return Decision(Conflict(record.epoch, record.owners))
     if record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
+    if not record.accepted:
+        return Decision(Found(record, serving=False))
     return Decision(Frozen(record), True, record.but(frozen_until=at.now + call.seconds))
 
 
@@ -293,9 +300,10 @@ def compare(record: Record | None, theirs: Digest, at: Situation, source: str | 
         mine, theirs = mine._replace(version=0), theirs._replace(version=0)
     if mine != theirs or source is None:
         return Decision(Done()), False
-    if record.accepted or source not in record.owners:
+    if record.accepted or at.me != record.master or source != record.owners[1]:
         return Decision(Done(), unhint=(source,)), True
-    return Decision(Done(), True, record.but(accepted=True, base=record.epoch), unhint=(source,)), True
+    # the backup holds it, so it is accepted; the hint stays until the backup knows that too
+    return Decision(Done(), True, accepted(record)), True
 
 
 def sweep(record: Record | None, at: Situation) -> Decision:

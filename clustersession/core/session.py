@@ -110,7 +110,6 @@ class Session(MutableMapping[str, Any]):
         self[key]  # KeyError if there is none
         self._changing(key)
         del self._values[key]
-        self._assigned.discard(key)
         if key in self._items:
             self._deleted.add(key)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
@@ -56,12 +56,17 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_connected", "_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit", "receive")
+    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit")
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
-        self._started = self._replaced = self._connected = False
-        self.receive: Receive = receive
+        self._started = self._replaced = False
+
+    async def receive(self) -> Message:
+        """The app's `receive`."""
+        if self._replaced:
+            return {"type": f"{self._scope['type']}.disconnect", "code": TRY_AGAIN_LATER}
+        return await self._receive()
 
     async def send(self, message: Message) -> None:
         """The app's `send`."""
@@ -98,7 +103,6 @@ class _Exchange:
         if self._started or self._replaced:
             raise error
         self._replaced = True
-        self.receive = _gone(self._scope["type"])
         answer = refusal(error, self._visit.refusal_headers())
         if self._scope["type"] == "http":
             await self._respond("http.response", answer.status, answer.headers, answer.body)
@@ -111,3 +115,11 @@ class _Exchange:
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await self._send({"type": f"{kind}.start", "status": status, "headers": raw})
         await self._send({"type": f"{kind}.body", "body": body})
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]], session: SessionHeaders) -> list[tuple[bytes, bytes]]:
+    raw = list(headers)
+    if not session.cookies and all(name.lower() != b"vary" for name, _ in raw):
+        return [*raw, (b"vary", b"Cookie")]
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in joined(pairs, session)]

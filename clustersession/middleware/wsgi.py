@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
 from ..runtime.headers import NOTHING, Header, SessionHeaders, joined
@@ -41,17 +41,21 @@ class SessionMiddleware:
         visit = engine.visit((cookie,) if cookie else (), blocking=True)
         environ[SESSION] = visit.session
         response = _Response(engine, visit, start_response)
+        body: Iterable[bytes] = ()
         try:
             body = self.app(environ, response.start)
-            if type(body) in (list, tuple) or isinstance(body, environ.get("wsgi.file_wrapper", ())):
-                response.commit()  # nothing of the app runs while such a body is sent
-                visit.close()
-                return body
-            if response.started:
-                response.commit()
-            return _Body(body, response)
+            response.commit()
         except (SessionUnavailable, LateWrite) as error:
-            return response.replaced(error)
+            answer = response.replaced(error)
+            _close(body)
+            return answer
+        except BaseException:
+            _close(body)
+            raise
+        if _is_complete(body, environ):
+            visit.close()
+            return body
+        return _Body(body, response)
 
 
 class _Response:
@@ -62,10 +66,6 @@ class _Response:
         self._head: tuple[str, list[Header], _ExcInfo | None] | None = None
         self._session = NOTHING
         self._write: _Write | None = None  # the server's, once its start_response was called
-
-    @property
-    def started(self) -> bool:
-        return self._head is not None
 
     def start(self, status: str, headers: list[Header], exc_info: _ExcInfo | None = None) -> _Write:
         """The app's `start_response`."""
@@ -94,18 +94,24 @@ class _Response:
     def _begin(self, session: SessionHeaders) -> None:
         assert self._head is not None
         status, headers, exc_info = self._head
+        self._head = (status, headers, None)  # an exception that is kept keeps its frames
         if session.vary:
             headers = joined(headers, session)
         self._write = self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
-    def finish(self) -> None:
+    def save_rest(self) -> None:
         """Save what has changed since the response started."""
         visit = self._visit
-        self.commit()
-        if visit.session.accessed and not visit.session.closed:
+        if self._write is not None and visit.session.accessed and not visit.session.closed:
             visit.renew_budget()
             self._engine.blocking.run(visit.save(), visit.budget)
-        visit.close()
+
+    def end(self) -> None:
+        """The body has been sent, or given up."""
+        try:
+            self.save_rest()
+        finally:
+            self._visit.close()
 
     def replaced(self, error: SessionUnavailable | LateWrite) -> list[bytes]:
         """The answer in place of the app's, if nothing has been sent. Raises `error` if something has."""
@@ -118,7 +124,9 @@ class _Response:
 
 
 class _Body:
-    """The app's iterable, with the save before its first item where the response has not been started before it."""
+    """The app's iterable, with a save before its first item if the app starts its response only then, and one at its end."""
+
+    __slots__ = ("_instead", "_items", "_response", "_source")
 
     def __init__(self, body: Iterable[bytes], response: _Response) -> None:
         self._source, self._response = body, response
@@ -129,30 +137,40 @@ class _Body:
         return self
 
     def __next__(self) -> bytes:
+        if self._instead is not None:
+            raise StopIteration
         try:
             return self._next()
         except (SessionUnavailable, LateWrite) as error:
             self._instead = self._response.replaced(error)
-            return self._instead.pop()
+            return self._instead[0]
 
     def _next(self) -> bytes:
-        if self._instead is not None:
-            raise StopIteration
         if self._items is None:
             self._items = iter(self._source)
         try:
             item = next(self._items)
         except StopIteration:
-            self._response.finish()
+            self._response.commit()
+            self._response.save_rest()
             raise
         self._response.commit()
         return item
 
     def close(self) -> None:
-        close: Any = getattr(self._source, "close", None)
         try:
-            if close is not None:
-                close()
+            _close(self._source)
         finally:
-            if self._instead is None:
-                self._response.finish()
+            self._response.end()
+
+
+def _is_complete(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Whether nothing of the app runs while it is sent, so that the server may have it as it is."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return type(body) in (list, tuple) or (isinstance(wrapper, type) and isinstance(body, wrapper))
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close: Callable[[], object] | None = getattr(body, "close", None)
+    if close is not None:
+        close()

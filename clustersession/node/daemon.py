@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from .. import hostclock
 from ..config import Address, Config
+from ..core.keyring import KeyRing
 from ..core.node import Member
+from ..core.session_id import node_tag
 from ..errors import ConfigError, StoreRefused
 from ..runtime.async_driver import AsyncDriver
 from ..runtime.counters import Counters
@@ -46,7 +48,9 @@ def run(config: Config) -> int:
     place = place_for(config, process_environ())
     store = open_store(config, process_environ())
     if not isinstance(store, LmdbStore):
-        raise ConfigError("CLUSTERSESSION_STORE", "a node shares its store with the workers, and 'memory' cannot be shared", "Unset it.")
+        raise ConfigError(
+            "CLUSTERSESSION_STORE", "a node shares its store with the workers, and 'memory' cannot be shared", "Unset it."
+        )
     lock = NodeLock(place)
     if not lock.acquire():
         raise StoreRefused(f"process {lock.holder()} is already the node of {place}; two must never run on one set of files")
@@ -114,7 +118,9 @@ class _Node:
         ready = asyncio.create_task(heart.ready.wait())
         stopping = asyncio.create_task(stopped.wait())
         try:
-            await asyncio.wait({beating, ready, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=self.config.timeouts.ready_s / 2)
+            await asyncio.wait(
+                {beating, ready, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=self.config.timeouts.ready_s / 2
+            )
             announce(READY, process_environ())  # late rather than never: a slow peer must not keep the app from starting
             await asyncio.wait({beating, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if beating.done():
@@ -160,7 +166,9 @@ class _Node:
     async def _admin(self) -> AdminListener | None:
         if self.config.admin_listen is None:
             return None
-        admin = AdminListener(self.config.admin_listen, self.config.admin_token, Sources(self._status, self._ready, self._samples))
+        admin = AdminListener(
+            self.config.admin_listen, self.config.admin_token, Sources(self._status, self._ready, self._samples)
+        )
         await admin.start()
         return admin
 
@@ -177,7 +185,7 @@ class _Node:
             "cluster": self.config.cluster,
             "synced": keeper.synced,
             "converged": keeper.view().converged,
-            "members": [_described(member) for member in keeper.view().members.values()],
+            "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
         }
 
@@ -185,22 +193,18 @@ class _Node:
         stats = self.host.store.stats()
         members = self._keeper().view().members.values()
         gauges: dict[str, int | float] = {
-            "clustersession_store_entries": stats.entries,
-            "clustersession_store_bytes_used": stats.bytes_used,
-            "clustersession_store_bytes_max": stats.bytes_max,
-            "clustersession_hints": stats.hints,
-            "clustersession_members_reachable": sum(member.reachable for member in members),
-            "clustersession_synced": int(self._keeper().synced),
+            "store_entries": stats.entries,
+            "store_bytes_used": stats.bytes_used,
+            "store_bytes_max": stats.bytes_max,
+            "hints": stats.hints,
+            "members_reachable": sum(member.reachable for member in members),
+            "synced": int(self._keeper().synced),
         }
-        counts = {f"clustersession_{_sample(name)}_total": count for name, count in self.counters.snapshot().items()}
+        counts = {f"{name}_total": count for name, count in self.counters.snapshot().items()}
         return {**gauges, **counts}
 
 
-def _sample(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _described(member: Member) -> dict[str, Any]:
+def _described(member: Member, ring: KeyRing) -> dict[str, Any]:
     return {
         "identity": member.identity,
         "address": f"{member.host}:{member.port}",
@@ -208,4 +212,5 @@ def _described(member: Member) -> dict[str, Any]:
         "incarnation": member.incarnation,
         "zone": member.zone,
         "kids": list(member.kids),
+        "tags": {str(kid): node_tag(key, member.identity, member.port) for kid in ring.kids if (key := ring.get(kid))},
     }

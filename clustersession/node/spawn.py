@@ -30,7 +30,7 @@ from ..store.place import make_private
 from .launch import node_command, node_environ
 
 SPAWNED: Final = "--spawned"
-WORKERLESS_S: Final = 5.0  # a server that restarts its workers one by one keeps its node
+WORKERLESS_S: Final = 3.0  # a server that restarts its workers one by one keeps its node
 LOOK_EVERY_S: Final = 1.0
 RETRY_S: Final = 1.0  # one failed start a second on a host, however many workers ask
 LOG_BYTES_MAX: Final = 256 * 1024

@@ -46,8 +46,10 @@ class AsyncDriver:
                 with budget:
                     return step.answered(await self.transport.exchange(step.batch, budget.deadline(), step.enough))
             case Notice():
-                return self.transport.tell(step.member, step.call)
+                self.transport.tell(step.member, step.call)
+                return None
             case Wait():
                 with budget:
-                    return await sleep(step.seconds)
+                    await sleep(step.seconds)
+                return None
         return step

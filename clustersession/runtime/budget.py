@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 from types import TracebackType
+from typing import Self
 
 
 class Budget:
@@ -26,7 +27,7 @@ class Budget:
         """When the wait that begins now must end, in monotonic seconds."""
         return monotonic() + self.left
 
-    def __enter__(self) -> Budget:
+    def __enter__(self) -> Self:
         self._began = monotonic()
         return self
 

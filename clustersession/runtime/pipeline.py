@@ -56,6 +56,7 @@ class Visit:
         "_stored",
         "_superseded",
         "budget",
+        "life_key",
         "max_age_s",
         "must_exist",
         "reissue",
@@ -80,6 +81,7 @@ class Visit:
         self.max_age_s = config.cookie.max_age_s
         self.must_exist = False  # store it even if it is empty
         self.reissue = False  # send the cookie again: its life has changed
+        self.life_key: str | None = None  # a change of this value changes the cookie's life
         self.session = session_type(self._demand, config.limits, engine.undecodable)
         if ticket is None:
             self.session.fill({}, None)
@@ -102,7 +104,7 @@ class Visit:
         engine, sid = self._engine, self.ticket.sid
         now = engine.now()
         if engine.outages.is_lost(sid.key, now):
-            self._outcome = outcome = RECENTLY_LOST
+            outcome: LoadOutcome = RECENTLY_LOST
         else:
             cluster = engine.cluster()
             master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
@@ -110,8 +112,9 @@ class Visit:
             patience_over = engine.outages.patience_over(sid.key, now)
             self._resolved = None if sid.backup is not None and backup is None else (master, backup)
             target = Target(sid.key, master, backup, sid.backup is None, sid.floor, age, patience_over)
-            self._outcome = outcome = yield from load(cluster, target)
-        if type(outcome) is Loaded:
+            outcome = yield from load(cluster, target)
+        self._outcome = outcome
+        if isinstance(outcome, Loaded):
             self._loaded(outcome, sid.token, now)
         else:
             self._not_loaded(outcome, now)
@@ -228,9 +231,7 @@ class Visit:
         self._stored = stored = yield from create_session(engine, first, principal, lifetime)
         self._wrote(stored, changes)
 
-    def _rotate(
-        self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool
-    ) -> Operation[None]:
+    def _rotate(self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool) -> Operation[None]:
         engine = self._engine
         self._refuse_if_sent("the session was given a new ID")
         self._check(changes)
@@ -248,6 +249,7 @@ class Visit:
         self.session.saved(changes, stored.key.hex())
         self.session.kept_in(stored)
         self.must_exist = False
+        self.reissue = self.reissue or self.life_key in changes
 
     def _check(self, changes: Mapping[str, bytes | None]) -> None:
         if changes and self.session.check_limits(changes) > self._engine.config.limits.session_bytes_warn:

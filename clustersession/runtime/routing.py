@@ -42,7 +42,7 @@ class Notice(NamedTuple):
     call: Call
 
 
-Step: TypeAlias = Reply | tuple[Reply | None, ...] | None | Outgoing | Exchange | Notice | Wait
+Step: TypeAlias = Reply | tuple[Reply | None, ...] | Outgoing | Exchange | Notice | Wait | None
 """`Outgoing`, `Exchange`, `Notice` and `Wait` are left to the driver; anything else is the answer itself."""
 
 
@@ -104,7 +104,7 @@ class Router:
             self._host.handle(tell.call)
             return None
         member = self._host.view.get(tell.node)
-        return member and Notice(member, tell.call)
+        return None if member is None else Notice(member, tell.call)
 
 
 def _sorted(steps: list[Reply | Outgoing | None], enough: Callable[[Reply], bool] | None = None) -> Step:

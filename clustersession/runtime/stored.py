@@ -145,9 +145,7 @@ def _saved(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) -> S
     return outcome
 
 
-def _refused(
-    engine: Engine, outcome: Saved | Ended | Rejected | Unavailable
-) -> LateWrite | SessionTooLarge | SessionUnavailable:
+def _refused(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) -> LateWrite | SessionTooLarge | SessionUnavailable:
     match outcome:
         case Ended():
             engine.count("late_write")

@@ -46,8 +46,10 @@ class SyncDriver:
                 with budget:
                     return step.answered(self.transport.exchange(step.batch, budget.deadline(), step.enough))
             case Notice():
-                return self.transport.tell(step.member, step.call)
+                self.transport.tell(step.member, step.call)
+                return None
             case Wait():
                 with budget:
-                    return sleep(step.seconds)
+                    sleep(step.seconds)
+                return None
         return step

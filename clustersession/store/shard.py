@@ -85,21 +85,25 @@ def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, 
     head = rows.head(rows.standing(decided.due, decided.evict))
     value = head + data
     grows = row is None or len(value) > len(row)
-    pages = _pages(txn) if grows else 0
+    before = _pages(txn) if grows else 0
     txn.put(rows.DATA + key, value)
-    if grows and pages + len(value) // PAGE + 1 >= limits.soft:
-        _check_room(pages, _pages(txn), len(value), limits, freed, evictable=decided.evict is not None)
-    old = b"" if row is None else row[:HEAD_SIZE]
-    if head == old:
-        return
     if row is None:
         _count(txn, rows.COUNT, 1)
+    _index(txn, key, b"" if row is None else row[:HEAD_SIZE], head)
+    if grows and before + len(value) // PAGE + 4 >= limits.soft:
+        _check_room(before, _pages(txn), len(value), limits, freed, evictable=decided.evict is not None)
+
+
+def _index(txn: Txn, key: bytes, old: bytes, new: bytes) -> None:
+    """Moves a key from the places of its `old` head (empty: none) to those of the `new` one."""
+    if old == new:
+        return
     for row_of in (rows.due_row, rows.evict_row):
-        before, after = old and row_of(old, key), row_of(head, key)
+        before, after = row_of(old, key) if old else None, row_of(new, key)
         if before != after:
-            if before:
+            if before is not None:
                 txn.delete(before)
-            if after:
+            if after is not None:
                 txn.put(after, b"")
 
 
@@ -130,7 +134,8 @@ def _check_room(before: int, after: int, size: int, limits: Room, freed: int | N
     # what may go itself takes only the room of others; what may not gets some of the reserve, so that logged-in ones stay
     enough = freed is not None and (freed > 0 if evictable else after < limits.hard or freed >= size)
     if not enough:
-        raise Crowded(2 * size)  # twice, because what goes leaves gaps
+        # a multiple, because what goes leaves gaps in pages that stay until they are three quarters empty
+        raise Crowded(size * (4 if after < limits.hard else 32))
 
 
 def _pages(txn: Txn) -> int:

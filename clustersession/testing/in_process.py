@@ -33,7 +33,7 @@ from ..runtime.engine import Backplane, Engine, SystemEntropy
 from ..runtime.host import Host
 from ..store.memory import MemoryStore
 
-SECRET: Final = "1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu"
+SECRET: Final = "1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu"  # noqa: S105  (for tests, and known to all)
 FAULTS: Final = {"down": "refused", "paused": "timeout", "garbage": "garbage"}
 HEDGE_S: Final = 0.05
 FOREVER: Final = float("inf")

@@ -82,7 +82,7 @@ class World:
         latency = self.random.uniform(0.0003, 0.003)
         if self.network.delay and self.random.random() < self.network.delay:
             self.counts["delayed"] += 1
-            latency += self.random.uniform(0.1, 2.0)
+            latency += self.random.uniform(0.05, 0.6)
         return latency
 
     def passes(self, source: str, target: str) -> bool:

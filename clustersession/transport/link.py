@@ -160,7 +160,7 @@ class Responder:
         """Authenticated requests that have not been answered yet."""
         return len(self._requests)
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes | memoryview) -> bytes:
         """Take what arrived. What comes back must be sent at once (the answer to a hello). Raises `WireError`, `PeerRefused`."""
         self._reader.feed(data)
         hello, self._hello = self._hello, b""

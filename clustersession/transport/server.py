@@ -23,6 +23,7 @@ PEER_SHARE: Final = 2  # half of them may be of one peer
 IDLE_S: Final = 150.0  # clients give theirs up after 60 s
 SWEEP_S: Final = 30.0
 STOP_S: Final = 1.0
+RECEIVE_BYTES: Final = 64 * 1024
 NO_ROOM_PAUSE_S: Final = 0.1
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -37,6 +38,7 @@ class PeerServer:
 
     def __init__(self, handler: Handler, wiring: Wiring) -> None:
         self.report = Report(wiring)
+        self.buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._handler, self._wiring = handler, wiring
         self._context = server_context(wiring.tls) if wiring.tls else None
         self._newcomers: dict[PeerConnection, asyncio.Task[None]] = {}  # in the order of their arrival

@@ -22,6 +22,7 @@ class House(Protocol):
     """The server, as its connections see it."""
 
     report: Report
+    buffer: memoryview  # what arrives is taken out of it at once, so one is enough for all connections
 
     def admit(self, connection: PeerConnection, hello: Hello) -> None:
         """A peer said who it is, with a proof that may be a replay. Raises `PeerRefused`."""
@@ -34,7 +35,7 @@ class House(Protocol):
     def lost(self, connection: PeerConnection) -> None: ...
 
 
-class PeerConnection(asyncio.Protocol):
+class PeerConnection(asyncio.BufferedProtocol):
     """Answers one peer, in order. `introduced`: the peer is proven, or gone; `closed`: it is gone."""
 
     def __init__(self, wiring: Wiring, handler: Handler, house: House, host: str) -> None:
@@ -74,7 +75,7 @@ class PeerConnection(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
 
-    # --- asyncio.Protocol ------------------------------------------------------------------------------------------------
+    # --- asyncio.BufferedProtocol -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -82,12 +83,15 @@ class PeerConnection(asyncio.Protocol):
         if self._over:
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._house.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._over or self._transport is None:
             return
         self.used_at = monotonic()
         try:
-            hello = self._responder.feed(data)
+            hello = self._responder.feed(self._house.buffer[:nbytes])
         except PeerError as error:
             self._reject(error)
             return

@@ -51,6 +51,13 @@ def test_it_is_bound_to_cluster_purpose_and_key(cluster: str, purpose: bytes, ke
         Sealer(KeyRing.parse(OLD), cluster).open(purpose, key, sealed)
 
 
+def test_no_two_contexts_are_authenticated_as_the_same_bytes() -> None:
+    """A cluster whose name ends like the fields that follow it is still another cluster."""
+    sealed = SEALER.seal(b"\x01", b"\x04rest" + KEY, b"value", NONCE)
+    with pytest.raises(Corrupt):
+        Sealer(KeyRing.parse(OLD), "shop\x01\x01").open(b"rest", KEY, sealed)
+
+
 def test_the_number_selects_one_key() -> None:
     """After a rotation both keys open what they sealed, and a number that is not in the ring is said to be so."""
     ring = Sealer(KeyRing.parse(f"2:{NEW},1:{OLD}"), "shop")

@@ -461,8 +461,12 @@ def test_claims_are_a_principal_by_digest() -> None:
     assert "ann" not in str(one)
     assert str(later.principal(PRINCIPALS)).startswith("sha256:")
     assert stored({"_user_id": b"ann"}).principal(PRINCIPALS) not in {None, "b'ann'"}
-    later.clear()
-    assert later.principal(PRINCIPALS) is None
+    later["_user_id"] = "ann"
+    assert later.principal(PRINCIPALS) == "ann"
+    cleared = stored({}, _user_id=UNDECODABLE)
+    assert "_user_id" not in cleared
+    cleared.clear()
+    assert cleared.principal(PRINCIPALS) is None
 
 
 @given(st.dictionaries(st.text(max_size=5), st.binary(max_size=5), max_size=5))

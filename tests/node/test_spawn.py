@@ -1,5 +1,6 @@
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -76,7 +77,7 @@ class Here:
         try:
             mine = process.environ().get("CLUSTERSESSION_DATA_DIR") == str(self.directory)
             return mine and "--spawned" in process.cmdline()
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        except psutil.Error:  # it ended meanwhile, or belongs to somebody else
             return False
 
     def clean_up(self) -> None:
@@ -122,11 +123,18 @@ def workers_are_gone(fd: int) -> bool:
 def test_many_workers_at_once_start_one_node(here: Here) -> None:
     """Whoever comes first starts the node, the others find it; no worker has it as a child."""
     workers = [here.worker() for _ in range(4)]
+    seen: set[int] = set()
+
+    def all_answered() -> bool:
+        seen.update(here.nodes())
+        return len(select.select([each.stdout for each in workers if each.stdout], [], [], 0)[0]) == len(workers)
+
     for worker in workers:
         tell(worker, "ensure")
+    until(all_answered, "a worker got no answer")
     assert [hear(worker).split()[0] for worker in workers] == ["ok"] * 4
-    until(lambda: len(here.nodes()) == 1, "more or less than one node")
-    assert here.nodes() == [here.holder()]
+    until(lambda: here.nodes() == [here.holder()], "another process than the node is left")
+    assert len(seen | set(here.nodes())) <= 2  # the node, and the one that forked it
     assert [psutil.Process(worker.pid).children() for worker in workers] == [[]] * 4
 
 
@@ -140,7 +148,7 @@ def test_the_node_outlives_the_worker_that_started_it_and_ends_after_the_last(he
     first.kill()
     first.wait()
     with pytest.raises(AssertionError, match="still there"):
-        until(lambda: here.holder() != node, "still there", deadline_s=WORKERLESS_S + 3.0)
+        until(lambda: here.holder() != node, "still there", deadline_s=WORKERLESS_S + 2.0)
     second.kill()
     second.wait()
     until(lambda: not here.nodes(), "the node outlived its workers")
@@ -207,17 +215,17 @@ def test_a_node_that_cannot_start_is_said_with_its_last_words(here: Here) -> Non
     ring = here.directory / "ring"
     ring.write_text(here.environ.pop("CLUSTERSESSION_SECRET"))
     here.environ["CLUSTERSESSION_SECRET_FILE"] = str(ring)
-    config = here.config
+    config, place = here.config, here.place
     ring.unlink()  # between the worker's start and the node's
     with pytest.raises(ConfigError, match=r"does not start: .*ring cannot be read") as first:
-        ensure_node(config, here.place)
-    log = here.place / "node.log"
+        ensure_node(config, place)
+    log = place / "node.log"
     assert str(log) in str(first.value)
     written = log.stat().st_size
     with pytest.raises(ConfigError, match="does not start"):
-        ensure_node(config, here.place)
+        ensure_node(config, place)
     assert log.stat().st_size == written
     ring.write_text(config.secret)
-    os.utime(here.place / "spawn.lock", (time.time() - 5, time.time() - 5))  # a second later
-    ensure_node(config, here.place)
+    os.utime(place / "spawn.lock", (time.time() - 5, time.time() - 5))  # a second later
+    ensure_node(config, place)
     until(here.holder, "no node after the mistake was mended")

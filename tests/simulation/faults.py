@@ -44,9 +44,9 @@ def _noise(world: World, kind: str) -> Stop:
 
     match kind:
         case "drop":
-            network.loss = world.random.choice((0.02, 0.1, 0.3))
+            network.loss = world.random.choice((0.01, 0.05))
         case "delay":
-            network.delay = world.random.choice((0.05, 0.3))
+            network.delay = world.random.choice((0.02, 0.1))
         case "duplicate":
             network.duplicate = 0.5
     return stop

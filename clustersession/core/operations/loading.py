@@ -7,9 +7,9 @@ from typing import Final
 from .. import calls
 from ..calls import Ask, AskAll, Hedge, Operation
 from ..placement import live_order
-from ..record import Record
-from .moving import moved
-from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Target, Unavailable
+from ..record import Record, accepted
+from .moving import completed, moved
+from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
 from .search import Search
 
 HOPS_MAX: Final = 4  # the ID's owners, and three times where a pointer leads
@@ -56,18 +56,14 @@ def _finished(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]
         return None
     if search.settled(record):
         return Loaded(record)
-    key = search.target.key
-    holder = search.holder(record)
-    other = record.other(holder)
-    assert other is not None
-    put = yield Ask(other, calls.Put(key, record))
-    match put:
-        case calls.Held():
-            settle = calls.Settle(key, record.epoch, record.owners, record.version)
-            yield AskAll(tuple(Ask(owner, settle) for owner in record.owners if owner is not None))
-            return Loaded(record.but(accepted=True, base=record.epoch))
+    if search.holder(record) != record.master:  # the backup is ahead of what was read of the master a moment ago
+        return None
+    result = yield from completed(cluster, search.target.key, record, delivered=search.both_have(record.version))
+    match result:
         case calls.Gone():
-            return Ended(put.reason)
+            return Ended(result.reason)
+        case (Placement() as after, Record()) if after == (record.epoch, record.owners):
+            return Loaded(accepted(record))
     return None
 
 
@@ -124,7 +120,7 @@ def _served_alone(cluster: Cluster, search: Search, record: Record) -> Operation
             return Ended(result.reason)
         case (_, Record() as promoted):
             ending = promoted.ended
-            return Ended(ending.reason) if ending else Loaded(promoted.but(accepted=True, base=promoted.epoch))
+            return Ended(ending.reason) if ending else Loaded(accepted(promoted))
         case None if not search.needs_delivery(record):
             return Loaded(record)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, Operation, Reply
+from ..calls import Ask, Operation, Reply, Tell
 from ..placement import choose_backup
 from ..record import Key, Record
 from .outcome import Cluster, Placement
@@ -36,8 +36,7 @@ def moved(
             return (Placement(epoch, (survivor, None)), reply.record)
         answer = yield Ask(backup, calls.Put(key, reply.record))
         if isinstance(answer, calls.Held):
-            yield Ask(survivor, calls.Settle(key, epoch, (survivor, backup), answer.version))
-            return (Placement(epoch, (survivor, backup)), reply.record)
+            return (yield from _settled(key, reply.record, answer.version))
         if isinstance(answer, calls.Gone | calls.Conflict):
             return (yield from _lost_to(key, survivor, backup, answer))
         if lost is None:
@@ -48,6 +47,44 @@ def moved(
 def _promote(cluster: Cluster, survivor: str, call: calls.Promote) -> Operation[Reply]:
     reply: Reply = calls.Unreachable("departed") if cluster.view.departed(survivor) else (yield Ask(survivor, call))
     return reply
+
+
+def _settled(
+    key: Key, record: Record, version: int
+) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
+    """Both hold it. Accepted it is if the survivor has not moved on meanwhile; only then the backup is told."""
+    survivor, backup = record.owners
+    assert backup is not None
+    answer = yield Ask(survivor, calls.Settle(key, record.epoch, record.owners, 0))
+    match answer:
+        case calls.Done():
+            told = yield Ask(backup, calls.Settle(key, record.epoch, record.owners, version))
+            if isinstance(told, calls.Done):
+                yield Tell(survivor, calls.Settle(key, record.epoch, record.owners, version))
+            return (Placement(record.epoch, record.owners), record)
+        case calls.Conflict():
+            return (Placement(answer.epoch, answer.owners), None)
+    return None
+
+
+def completed(
+    cluster: Cluster, key: Key, record: Record, *, delivered: bool = False
+) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
+    """Finish what another coordinator began: a change of owners, or a write, that is not known to be held by both."""
+    survivor, backup = record.owners
+    if backup is None:
+        return (Placement(record.epoch, record.owners), record)
+    version = record.version
+    if not delivered:
+        answer = yield Ask(backup, calls.Put(key, record))
+        match answer:
+            case calls.Held():
+                version = answer.version
+            case calls.Gone() | calls.Conflict():
+                return (yield from _lost_to(key, survivor, backup, answer))
+            case _:
+                return (yield from moved(cluster, key, record.epoch, survivor, backup))
+    return (yield from _settled(key, record, version))
 
 
 def _refused(reply: Reply) -> tuple[Placement, Record | None] | calls.Gone | None:

@@ -9,7 +9,7 @@ from ..calls import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from .ending import end
-from .moving import moved
+from .moving import completed, moved
 from .outcome import Cluster, Ended, EndedBy, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
 from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
 
@@ -62,6 +62,8 @@ def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Recor
                 placement = Placement(reply.epoch, reply.owners)
             case calls.Rotating():
                 yield Wait(ROTATING_WAIT_S)
+            case calls.Found():
+                yield from completed(cluster, key, reply.record)
             case _:
                 why = f"{master} gave no answer"
                 result = (yield from moved(cluster, key, placement.epoch, backup, master)) if backup else None

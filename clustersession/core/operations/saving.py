@@ -8,7 +8,7 @@ from .. import calls
 from ..calls import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
 from ..record import Key, Lifetime, Patch, Record, patched
-from .moving import moved, taught
+from .moving import completed, moved, taught
 from .outcome import Cluster, CreateOutcome, Ended, Placement, Rejected, Saved, SaveOutcome, Unavailable
 
 TRIES_MAX: Final = 5
@@ -36,6 +36,8 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 return Rejected(reply.what, reply.size, reply.limit)
             case calls.Full():
                 return Unavailable(f"{master}: its store is full")
+            case calls.Found():
+                step = _followed((yield from completed(cluster, key, reply.record)), f"{master}: the owners are changing")
             case calls.Rotating() if waits < ROTATING_TRIES_MAX:
                 waits += 1
                 yield Wait(ROTATING_WAIT_S)
@@ -62,11 +64,17 @@ def _taken_over(
     cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None
 ) -> Operation[Placement | Ended | Unavailable]:
     result = yield from moved(cluster, key, epoch, survivor, lost)
+    return _followed(result, f"{survivor} could not take over from {lost}")
+
+
+def _followed(
+    result: tuple[Placement, Record | None] | calls.Gone | None, why: str
+) -> Placement | Ended | Unavailable:
     match result:
         case calls.Gone():
             return Ended(result.reason)
         case None:
-            return Unavailable(f"{survivor} could not take over from {lost}")
+            return Unavailable(why)
     placement, record = result
     return Ended(record.ended.reason) if record is not None and record.ended is not None else placement
 

@@ -97,9 +97,14 @@ class Search:
             for r in replies
         )
 
+    def both_have(self, version: int) -> bool:
+        """Both owners of what is `agreed` answered with this version."""
+        return all(copy.version == version for copy in self._copies())
+
     def holder(self, record: Record) -> str:
-        """Who answered with `record`."""
-        return next(n for n, r in self.answers.items() if isinstance(r, calls.Found) and r.record is record)
+        """Who answered with `record`; of several with an equal one, its master."""
+        holders = [n for n, r in self.answers.items() if isinstance(r, calls.Found) and r.record == record]
+        return record.master if record.master in holders else holders[0]
 
     def needs_delivery(self, record: Record) -> bool:
         """Its last write, or its change of owners, is not known to be held by both."""
@@ -123,7 +128,7 @@ class Search:
 
     def unfound(self) -> Loaded | Lost | Unavailable:
         """Nobody has a fresh copy. Lost only if everybody who could have one said so (finding F6); else not known."""
-        silent = [n for n, reply in self.answers.items() if isinstance(reply, _SILENT) and not self.view.departed(n)]
+        silent = [node for node, reply in self.answers.items() if self._leaves_open(node, reply)]
         undecided = silent + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
         table_incomplete = self.owner_departed() and not self.view.converged
         if (undecided or table_incomplete) and not self.target.patience_over:
@@ -132,6 +137,12 @@ class Search:
         if copies:  # below the floor, but nobody has a better one and nobody may still turn up with it
             return Loaded(_best(copies))
         return Lost(tuple(sorted(self.answers)))
+
+    def _leaves_open(self, node: str, reply: Reply) -> bool:
+        """That a dead node gave no answer decides nothing anew; one that answers, but cannot tell yet, is alive."""
+        if isinstance(reply, calls.Unreachable):
+            return not self.view.departed(node)
+        return isinstance(reply, _SILENT)
 
     def _why(self, undecided: list[str]) -> str:
         if not undecided:
