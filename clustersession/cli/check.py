@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,24 @@ WRONG_EXIT: Final = 78
 
 def check(_: argparse.Namespace) -> int:
     """Prints a line for each finding, `ok`, `note` or `wrong`. Creates nothing, so it may run as another user than the app's."""
-    logging.getLogger("clustersession.settings").setLevel(logging.ERROR)  # its warnings are the notes below
     wrong = False
-    for word, text in findings():
-        print(f"{word:<6}{text}")
-        wrong = wrong or word == "wrong"
+    with _quiet():
+        for word, text in findings():
+            print(f"{word:<6}{text}")
+            wrong = wrong or word == "wrong"
     return WRONG_EXIT if wrong else 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the warnings of the settings out of the log: they are among the findings."""
+    log = logging.getLogger("clustersession.settings")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def findings() -> Iterator[tuple[str, str]]:

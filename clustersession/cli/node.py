@@ -19,7 +19,7 @@ from ..settings import load_settings, process_environ
 from ..store.locks import NodeLock
 from ..store.place import make_private, place_for
 
-PREDECESSOR_S: Final = 3 * WORKERLESS_S
+PREDECESSOR_S: Final = WORKERLESS_S + 3.0
 log: Final = logging.getLogger("clustersession.node")
 
 

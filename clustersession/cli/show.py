@@ -85,7 +85,8 @@ def _asked(path: str) -> httpx.Response:
         raise ConfigError("CLUSTERSESSION_ADMIN_LISTEN", "the control listener is off", "Set it to ask the node.")
     try:
         with httpx.Client(trust_env=False, timeout=5.0) as client:
-            answer = client.get(f"http://{_reachable(address)}{path}", headers={"Authorization": f"Bearer {token or ''}"})
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            answer = client.get(f"http://{_reachable(address)}{path}", headers=headers)
     except httpx.TransportError as error:
         raise ClusterSessionError(f"no node answers on {address} ({error}); is it running, with the same settings?") from error
     if answer.status_code in (400, 401, 404):

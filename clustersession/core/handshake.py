@@ -1,38 +1,33 @@
-"""How a connection between two nodes opens, and how each of its messages is authenticated.
+"""How a connection between two nodes opens: each proves to the other that it holds a key of the ring.
 
 The initiator's hello says who it is, whom it wants, which keys it has, and proves that it has them. The responder takes the
 first of these that it has too, and proves it over both hellos. The initiator proves itself once more, freshly, with
-its first request: each message carries a MAC under a key derived from everything both have said. So nothing that was
-recorded can be used again: not on this connection (messages are numbered), not on another (both nonces are in the key),
-not in the other direction, not with another node or another start of it (identities and incarnations are in the key).
+its first request: each message is authenticated with keys derived from everything both have said (`channel`). So nothing that
+was recorded can be used again: not on this connection (messages are numbered), not on another (both nonces are in the keys),
+not in the other direction, not with another node or another start of it (identities and incarnations are in the keys).
 """
 
 from __future__ import annotations
 
 import hmac
-import struct
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import PeerRefused, WireError
+from .channel import KEYS_BYTES, WIRE_VERSION, WIRE_VERSION_OLDEST, Direction
 from .keyring import Key, KeyRing
-from .wire import WIRE_VERSION, WIRE_VERSION_OLDEST
 
 T = TypeVar("T")
 
 NONCE_BYTES: Final = 32
-MAC_BYTES: Final = 16
 HELLO_BYTES_MAX: Final = 4096
 
 _NAME_LENGTH_MAX: Final = 255
 _KIDS_MAX: Final = 16
-_REQUEST_HEAD: Final = struct.Struct(">BQQH").pack  # direction, number, sent, length of the request line
-_REPLY_HEAD: Final = struct.Struct(">BQHH").pack  # direction, number, status, length of the request line
 
 
 class Party(NamedTuple):
@@ -74,51 +69,23 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Channel:
-    """The authenticated messages of one connection, as one of its ends sees them: each side counts both directions.
+    """An open connection: both directions, and whom it leads to. `kid` names the key of the ring that it stands on."""
 
-    `peer` is what the other end proved to be; `wire` the version both speak. After a failed check the connection is over.
-    """
-
-    __slots__ = ("_asked", "_offset", "_replied", "_replies", "_requests", "kid", "peer", "wire")
+    __slots__ = ("_offset", "kid", "peer", "replies", "requests")
 
     def __init__(self, key: Key, transcript: bytes, salt: bytes, peer: Hello, offset: float) -> None:
-        material = HKDF(SHA256(), 64, salt, b"clustersession connection" + transcript).derive(key.hello)
-        # Copied for each message: setting up a keyed HMAC costs more than taking one over a kilobyte.
-        self._requests, self._replies = HMAC(material[:32], SHA256()), HMAC(material[32:], SHA256())
-        self._asked = self._replied = 0
-        self._offset = offset
+        keys = HKDF(SHA256(), 2 * KEYS_BYTES, salt, b"clustersession connection" + transcript).derive(key.hello)
+        version = min(WIRE_VERSION, peer.wire)
+        self.requests, self.replies = Direction(keys[:KEYS_BYTES], version), Direction(keys[KEYS_BYTES:], version)
         self.kid, self.peer = key.kid, peer
-        self.wire = min(WIRE_VERSION, peer.wire)
+        self._offset = offset
 
     def __repr__(self) -> str:
-        return f"<Channel with {self.peer.identity!r}: {self._asked} requests, {self._replied} replies>"
+        return f"<Channel with {self.peer.identity!r}: requests {self.requests!r}, replies {self.replies!r}>"
 
-    def request_auth(self, line: bytes, sent: int, body: bytes) -> bytes:
-        """What authenticates the next request: when it was `sent` (microseconds of the sender's clock), and its MAC."""
-        self._asked += 1
-        head = _REQUEST_HEAD(0, self._asked, sent, len(line))
-        return b"%x %b" % (sent, _mac(self._requests.copy(), head + line + body))
-
-    def reply_auth(self, line: bytes, status: int, body: bytes) -> bytes:
-        """What authenticates the next reply: its MAC. `line` is that of the request it answers."""
-        self._replied += 1
-        head = _REPLY_HEAD(1, self._replied, status, len(line))
-        return _mac(self._replies.copy(), head + line + body)
-
-    def age(self, sent: int, now: float) -> float:
+    def age(self, sent: float, now: float) -> float:
         """Seconds a request was on its way, by the offset of the two clocks that the hello showed."""
-        return now - (sent / 1e6 + self._offset)
-
-
-def sent_at(auth: bytes) -> int:
-    """When a request was sent, as its authentication says; to be believed once that was checked. Raises `WireError`."""
-    sent = auth.partition(b" ")[0]
-    if not sent.isalnum() or len(sent) > 16:
-        raise WireError("an authentication of another form")
-    try:
-        return int(sent, 16)
-    except ValueError:
-        raise WireError("an authentication of another form") from None
+        return now - (sent + self._offset)
 
 
 class Greeting:
@@ -192,11 +159,6 @@ def _check_kinship(theirs: Hello, me: Party) -> None:
         raise PeerRefused(f"{theirs.identity!r} belongs to cluster {theirs.cluster!r}, this node to {me.cluster!r}")
     if theirs.wire < WIRE_VERSION_OLDEST:
         raise PeerRefused(f"{theirs.identity!r} speaks wire version {theirs.wire}, this node {WIRE_VERSION_OLDEST} and later")
-
-
-def _mac(keyed: HMAC, data: bytes) -> bytes:
-    keyed.update(data)
-    return keyed.finalize()[:MAC_BYTES].hex().encode()
 
 
 def _proof(key: Key, role: bytes, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from re import compile as pattern
 from time import time
 from typing import Final
 
@@ -21,6 +22,9 @@ TRIED_MAX: Final = 3  # cookies of our names in one request
 VERIFIED_KEPT: Final = 2048
 FIELD_KEPT_CHARS_MAX: Final = 1024
 TAGS_KEPT: Final = 4096
+
+
+_is_handle = pattern(r"[0-9a-f]{32}").fullmatch
 
 
 class Ticket:
@@ -79,6 +83,14 @@ class Cookies:
         if seen is None and len(fields) == 1 and len(fields[0]) <= FIELD_KEPT_CHARS_MAX:
             self._seen.put(fields[0], ticket)
         return ticket
+
+    def ticket_of_handle(self, handle: str) -> Ticket | None:
+        """For a session known by its public handle only: its owners have to be looked for, and no cookie can be made."""
+        if not _is_handle(handle):
+            return None
+        now = int(time()) // 60
+        sid = SessionId(kid=-1, born=now, token=b"", master="", backup="", epoch=0, version=0, key=bytes.fromhex(handle))
+        return Ticket(self.name, sid)
 
     def _forget(self, ring: KeyRing) -> None:
         """What the old ring has verified may not verify any more."""

@@ -107,6 +107,10 @@ class Engine:
             self._caretaker.look()
         return Visit(self, self.cookies.ticket(cookie_fields), self.blocking if blocking else None, session_type)
 
+    def visit_by_handle(self, handle: str, session_type: type[RequestSession] = RequestSession) -> Visit:
+        """The session with this public handle, outside of any request. An unknown handle gives an empty one."""
+        return Visit(self, self.cookies.ticket_of_handle(handle), self.blocking, session_type)
+
     def cluster(self) -> Cluster:
         """The members as this host sees them now."""
         view = self.host.view

@@ -12,6 +12,7 @@ from ..core.calls import Operation
 from ..core.cookie import should_issue
 from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
 from ..core.record import Lifetime
+from ..core.session_id import store_key
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import NOTHING, SessionHeaders
@@ -21,6 +22,7 @@ from .stored import (
     Stored,
     create_session,
     end_session,
+    new_token,
     patch,
     rotate_session,
     save_session,
@@ -51,6 +53,7 @@ class Visit:
         "_deleted",
         "_engine",
         "_outcome",
+        "_reserved",
         "_resolved",
         "_sent",
         "_stored",
@@ -75,6 +78,7 @@ class Visit:
         self._engine, self.ticket, self._blocking = engine, ticket, blocking
         self._outcome: LoadOutcome | None = None
         self._stored: Stored | None = None
+        self._reserved: bytes | None = None
         self._resolved: tuple[str | None, str | None] | None = None  # the owners that the ID names, if all are members
         self._superseded = self._sent = self._deleted = False
         self.budget = Budget(config.timeouts.budget_s)
@@ -228,7 +232,7 @@ class Visit:
         lifetime = self._lifetime(now) or engine.lifetime(now)
         first = patch(engine, changes, None)
         principal = Principal(who, None if who is None else now)
-        self._stored = stored = yield from create_session(engine, first, principal, lifetime)
+        self._stored = stored = yield from create_session(engine, self._token(), first, principal, lifetime)
         self._wrote(stored, changes)
 
     def _rotate(self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool) -> Operation[None]:
@@ -242,7 +246,7 @@ class Visit:
         logs_in = record.principal is None and principal is not None
         change = patch(engine, changes, self._lifetime(record.created))
         who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
-        self._stored = stored = yield from rotate_session(engine, stored, change, who, grace_s)
+        self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, grace_s)
         self._wrote(stored, changes)
 
     def _wrote(self, stored: Stored, changes: Mapping[str, bytes | None]) -> None:
@@ -250,6 +254,19 @@ class Visit:
         self.session.kept_in(stored)
         self.must_exist = False
         self.reissue = self.reissue or self.life_key in changes
+
+    def reserve(self) -> str:
+        """The handle of the next new ID of this request, for apps that ask for it before it is stored."""
+        self._reserved = self._reserved or new_token(self._engine)
+        return store_key(self._reserved).hex()
+
+    @property
+    def reserved(self) -> str | None:
+        return None if self._reserved is None else self.reserve()
+
+    def _token(self) -> bytes:
+        token, self._reserved = self._reserved or new_token(self._engine), None
+        return token
 
     def _check(self, changes: Mapping[str, bytes | None]) -> None:
         if changes and self.session.check_limits(changes) > self._engine.config.limits.session_bytes_warn:
@@ -323,6 +340,19 @@ class Visit:
         self._sent = True
         deleted = self._deleted and self.ticket is not None
         return SessionHeaders((self._engine.cookies.deleted(self.ticket.name),) if deleted and self.ticket else (), vary=True)
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the session was looked for, and nobody who may hold it gave an answer."""
+        return isinstance(self._outcome, Unavailable)
+
+    @property
+    def id_text(self) -> str | None:
+        """The ID as a cookie would carry it: for who makes sessions outside of any request."""
+        stored = self._stored
+        if stored is None or not stored.token:
+            return None
+        return self._engine.cookies.id_text(stored.token, stored.owners, stored.floor)
 
     def renew_budget(self) -> None:
         """After the response has started nobody waits for this request any more, so it may wait for peers anew."""

@@ -75,14 +75,17 @@ class Stored:
         return now - self.record.last_seen >= (TOUCH_S if idle is None else min(TOUCH_S, idle * TOUCH_OF_IDLE))
 
 
+def new_token(engine: Engine) -> bytes:
+    return engine.entropy.bytes(TOKEN_BYTES)
+
+
 def patch(engine: Engine, changes: Mapping[str, bytes | None], lifetime: Lifetime | None) -> Patch:
     return Patch(engine.entropy.bytes(PATCH_ID_BYTES), dict(changes), lifetime)
 
 
-def create_session(engine: Engine, first: Patch, principal: Principal, lifetime: Lifetime) -> Operation[Stored]:
+def create_session(engine: Engine, token: bytes, first: Patch, principal: Principal, lifetime: Lifetime) -> Operation[Stored]:
     """Store a new session. Raises `SessionUnavailable` and `SessionTooLarge`."""
     cluster = engine.cluster()
-    token = engine.entropy.bytes(TOKEN_BYTES)
     key = store_key(token)
     record = new_record(
         cluster,
@@ -102,10 +105,9 @@ def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[Non
 
 
 def rotate_session(
-    engine: Engine, stored: Stored, change: Patch, principal: Principal, grace_s: float | None
+    engine: Engine, stored: Stored, token: bytes, change: Patch, principal: Principal, grace_s: float | None
 ) -> Operation[Stored]:
     """The same session under a new ID. Raises what `save_session` does."""
-    token = engine.entropy.bytes(TOKEN_BYTES)
     key = store_key(token)
     outcome = yield from rotate(
         engine.cluster(),

@@ -70,9 +70,12 @@ def fill(store: LmdbStore, sessions: int) -> list[bytes]:
     data, now = os.urandom(SESSION_BYTES), hostclock.now()
     filled = [os.urandom(16) for _ in range(sessions)]
     for at, key in enumerate(filled):
-        change = Change(None, data, now + 1800 + at % 1800, (1, now) if at % 2 else None)
-        store.change(key, lambda _, change=change: change)
+        store.change(key, _putting(Change(None, data, now + 1800 + at % 1800, (1, now) if at % 2 else None)))
     return filled
+
+
+def _putting(change: Change) -> Callable[[bytes | None], Change]:
+    return lambda _: change
 
 
 def timed(operation: Callable[[], object], count: int) -> Timing:
@@ -114,7 +117,7 @@ def bench_four_writers(seconds: float = 2.0) -> Writers:
     """Four processes that do nothing but change sessions of the same 10,000."""
     with temporary_store() as store:
         (store.place.parent / "keys").write_bytes(b"".join(fill(store, 10_000)))
-        command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, "writer", str(store.place), str(seconds)]
+        command = [sys.executable, "-m", "tests.benchmark.store_bench", "writer", str(store.place), str(seconds)]
         writers = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) for _ in range(_WRITERS)]
         taken = [msgspec.json.decode(writer.communicate()[0], type=list[int]) for writer in writers]
     return Writers(_timing(list(itertools.chain.from_iterable(taken))), sum(map(len, taken)) / seconds)
@@ -132,7 +135,7 @@ def bench_sweep(sessions: int = 100_000, batch: int = 512) -> Timing:
     with temporary_store() as store:
         fill(store, sessions)
         late = hostclock.now() + 7200
-        taken = []
+        taken: list[int] = []
         while True:
             begun = time.perf_counter_ns()
             due = store.due(late, batch)
@@ -158,7 +161,8 @@ def _writer(place: Path, seconds: float) -> None:
     store = _opened(place)
     change = _rewriting(store, itertools.cycle(keys[os.getpid() % 97 :] + keys[: os.getpid() % 97]))
     clock = time.perf_counter_ns
-    taken, end = [], clock() + int(seconds * 1e9)
+    taken: list[int] = []
+    end = clock() + int(seconds * 1e9)
     while (begun := clock()) < end:
         change()
         taken.append(clock() - begun)

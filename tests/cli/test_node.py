@@ -64,7 +64,9 @@ class Host:
     def clean_up(self) -> None:
         for process in self._processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
 
 @pytest.fixture

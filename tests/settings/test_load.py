@@ -233,8 +233,8 @@ def test_an_authority_that_is_no_certificate_is_refused(pems: TlsConfig) -> None
 
 def test_an_unknown_setting_is_noted_with_the_nearest_name(caplog: pytest.LogCaptureFixture) -> None:
     """A misspelt setting is a warning that names the one that was meant."""
-    load(PEER="x")
-    assert "no setting CLUSTERSESSION_PEER; did you mean CLUSTERSESSION_PEERS?" in caplog.text
+    load(COOKIE_NAMES="x")
+    assert "no setting CLUSTERSESSION_COOKIE_NAMES; did you mean CLUSTERSESSION_COOKIE_NAME?" in caplog.text
 
 
 def test_a_secret_file_that_all_can_read_is_noted(tmp_path: Path) -> None:

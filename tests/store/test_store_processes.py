@@ -64,7 +64,7 @@ def test_two_stores_in_one_process(store: LmdbStore, place: Path) -> None:
 def test_forked_children(place: Path, act: Actors, heard: Heard) -> None:
     """Children and grandchildren of a process that uses the store use it too, while threads of the parent go on."""
     actor = act("fork", place, 15)
-    assert heard(actor) == "True [] b'31'"
+    assert heard(actor) == "True 2 b'31'"
     assert actor.wait(PATIENCE_S) == 0
     store = opened(place)
     assert store.read(key_of(1)) == b"31"
