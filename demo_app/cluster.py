@@ -7,6 +7,7 @@ silent one has dropped packets.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -16,10 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from .commands import ADMIN_PORT, APP_PORT, FRAMEWORKS, Site, environment, host_command
-from .http1 import Connection, Cut, Request, request_bytes
+from .http1 import Connection, Cut, Request, Response, request_bytes
 from .network import Network
 from .processes import MARK, end_with_parent, left_behind, marked, signal_all, stopped
 
@@ -86,6 +88,21 @@ class Cluster:
             if server is None or server.poll() is not None or time.monotonic() > deadline:
                 raise FaultFailed(f"{name} did not become ready; its log ends with:\n{self.log_end(name)}")
             await asyncio.sleep(_POLL_S)
+
+    async def settled(self) -> None:
+        """Wait until every node says that it is in sync and knows the state of all others: the next fault is one of its own."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while waiting := [name for name in self.names if not await self._in_sync(name)]:
+            if time.monotonic() > deadline:
+                raise FaultFailed(f"not in sync after {START_TIMEOUT_S:.0f} s: {', '.join(waiting)}")
+            await asyncio.sleep(_POLL_S)
+
+    async def _in_sync(self, name: str) -> bool:
+        response = await self._asked(name, ADMIN_PORT, b"/status")
+        if response is None or response.status != HTTPStatus.OK:
+            return False
+        status = json.loads(response.body)
+        return bool(status["synced"] and status["converged"] and all(member["state"] == "alive" for member in status["members"]))
 
     async def all_ready(self) -> None:
         await asyncio.gather(*(self.ready(name) for name in self.names))
@@ -168,17 +185,21 @@ class Cluster:
             server.wait(timeout=GONE_TIMEOUT_S)
 
     async def _says_ok(self, name: str, port: int, path: bytes) -> bool:
-        token = self._admin_token.encode("ascii")
-        headers = [(b"host", b"demo"), (b"authorization", b"Bearer " + token)]
+        response = await self._asked(name, port, path)
+        return response is not None and response.status == HTTPStatus.OK
+
+    async def _asked(self, name: str, port: int, path: bytes) -> Response | None:
+        """None: no answer."""
+        headers = [(b"host", b"demo"), (b"authorization", b"Bearer " + self._admin_token.encode("ascii"))]
         request = request_bytes(Request(b"GET", path, headers, b""), close=True)
         try:
             connection = await Connection.open(self.address(name), port, PROBE_TIMEOUT_S)
             try:
-                return (await connection.ask(request, PROBE_TIMEOUT_S)).status == 200
+                return await connection.ask(request, PROBE_TIMEOUT_S)
             finally:
                 connection.close()
         except (OSError, Cut):
-            return False
+            return None
 
     def log_end(self, name: str) -> str:
         """The last lines of it."""

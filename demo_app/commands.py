@@ -27,7 +27,7 @@ def app_command(framework: str, bind: str) -> list[str]:
     if framework == "fastapi":
         options = ["--host", bind, "--port", str(APP_PORT), "--workers", str(WORKERS), "--no-access-log"]
         return ["uvicorn", *options, "demo_app.shop.fastapi_app:app"]
-    options = ["--bind", f"{bind}:{APP_PORT}", "--workers", str(WORKERS), "--threads", "8"]
+    options = ["--bind", f"{bind}:{APP_PORT}", "--workers", str(WORKERS), "--threads", "8", "--no-control-socket"]
     return ["gunicorn", *options, _GUNICORN[framework]]
 
 

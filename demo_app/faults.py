@@ -1,7 +1,7 @@
 """What happens to the hosts during the check, one fault at a time: a kill and the return, a silence and the return, restarts.
 
-Every step waits for a condition (host in sync, in the balancer's turn again, sessions seen with another master), except where
-time is the point: how long a host stays silent, the window in which slow requests count, and the lease.
+Every step waits for a condition (host in the balancer's turn again, every node in sync, sessions seen with another master),
+except where time is the point: how long a host stays silent, the window in which slow requests count, and the lease.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .tally import WINDOW_S, Tally
 from .visitors import Shop
 
 SILENCE_S = 6.0  # longer than it takes to declare a host dead
-SETTLE_S = 2.0  # a lease: after it every owner has heard of every change
+LEASE_S = 2.0  # after it every owner has heard of every change
 FAILOVERS_SEEN_S = 6.0
 CONDITION_TIMEOUT_S = 30.0
 _POLL_S = 0.1
@@ -44,7 +44,7 @@ class Faults:
     async def run(self) -> None:
         """The whole plan, on hosts chosen by chance."""
         await self._until(self._crowd.all_logged_in, "not every user could log in")
-        await asyncio.sleep(SETTLE_S)
+        await self._cluster.settled()
         killed, silent = self._chance.sample(self._cluster.names, 2)
         await self._kill(killed)
         await self._silence(silent)
@@ -92,8 +92,10 @@ class Faults:
         begun = time.monotonic()
         await self._cluster.ready(name)
         await self._in_turn(name)
-        _say(f"{name}: back after {time.monotonic() - begun:.1f} s")
-        await asyncio.sleep(SETTLE_S)
+        back = time.monotonic()
+        await self._cluster.settled()
+        _say(f"{name}: back after {back - begun:.1f} s, every node in sync {time.monotonic() - back:.1f} s later")
+        await asyncio.sleep(LEASE_S)
 
     async def _in_turn(self, name: str) -> None:
         deadline = _now() + CONDITION_TIMEOUT_S

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..config import Config
 from ..errors import ConfigError
+from ..node.imprint import forget, imprint, leave
 from ..node.launch import node_command, node_environ
 from ..node.notify import READY, announce
 from ..node.spawn import WORKERLESS_S, detach, end_after_last_worker
@@ -32,6 +33,7 @@ def node(options: argparse.Namespace) -> int:
     make_private(place)
     if options.spawned:
         detach(place, config.timeouts.ready_s)
+        leave(place, imprint(config))
         end_after_last_worker(place)
     else:
         _await_predecessor(place)
@@ -46,6 +48,8 @@ def _await_predecessor(place: Path) -> None:
     while (holder := NodeLock(place).holder()) is not None and time.monotonic() < deadline:
         log.info("process %d is still the node of %s; waiting for its end", holder, place)
         time.sleep(1.0)
+    if holder is None:
+        forget(place)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import PeerRefused, WireError
-from .channel import KEYS_BYTES, WIRE_VERSION, WIRE_VERSION_OLDEST, Direction
+from .channel import KEY_BYTES, WIRE_VERSION, WIRE_VERSION_OLDEST, Direction
 from .keyring import Key, KeyRing
 
 T = TypeVar("T")
 
-NONCE_BYTES: Final = 32
+HELLO_NONCE_BYTES: Final = 32
 HELLO_BYTES_MAX: Final = 4096
 
 _NAME_LENGTH_MAX: Final = 255
@@ -74,9 +74,9 @@ class Channel:
     __slots__ = ("_offset", "kid", "peer", "replies", "requests")
 
     def __init__(self, key: Key, transcript: bytes, salt: bytes, peer: Hello, offset: float) -> None:
-        keys = HKDF(SHA256(), 2 * KEYS_BYTES, salt, b"clustersession connection" + transcript).derive(key.hello)
+        keys = HKDF(SHA256(), 2 * KEY_BYTES, salt, b"clustersession connection" + transcript).derive(key.hello)
         version = min(WIRE_VERSION, peer.wire)
-        self.requests, self.replies = Direction(keys[:KEYS_BYTES], version), Direction(keys[KEYS_BYTES:], version)
+        self.requests, self.replies = Direction(keys[:KEY_BYTES], version), Direction(keys[KEY_BYTES:], version)
         self.kid, self.peer = key.kid, peer
         self._offset = offset
 
@@ -140,8 +140,8 @@ def accept(greeting: bytes, me: Party, ring: KeyRing, nonce: bytes, clock: float
 
 
 def _hello(me: Party, nonce: bytes, clock: float, kids: tuple[int, ...], wanted: str) -> bytes:
-    if len(nonce) != NONCE_BYTES:
-        raise ValueError(f"a hello needs a nonce of {NONCE_BYTES} bytes, this has {len(nonce)}")
+    if len(nonce) != HELLO_NONCE_BYTES:
+        raise ValueError(f"a hello needs a nonce of {HELLO_NONCE_BYTES} bytes, this has {len(nonce)}")
     hello = Hello(WIRE_VERSION, me.release, me.cluster, me.identity, me.incarnation, nonce, clock, kids, wanted)
     return msgspec.msgpack.encode(hello)
 
@@ -149,7 +149,7 @@ def _hello(me: Party, nonce: bytes, clock: float, kids: tuple[int, ...], wanted:
 def _checked_hello(data: bytes) -> Hello:
     hello = _decoded(data, _HELLOS)
     names = (hello.release, hello.cluster, hello.identity, hello.wanted)
-    if len(hello.nonce) != NONCE_BYTES or len(hello.kids) > _KIDS_MAX or max(map(len, names)) > _NAME_LENGTH_MAX:
+    if len(hello.nonce) != HELLO_NONCE_BYTES or len(hello.kids) > _KIDS_MAX or max(map(len, names)) > _NAME_LENGTH_MAX:
         raise WireError("a hello with a field of a wrong length")
     return hello
 

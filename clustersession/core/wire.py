@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import WireError
 from . import calls
-from .calls import Call, Message, Reply, carries_values, encode_message, moved_to_clock
+from .calls import Call, Message, Reply, encode_message, moved_to_clock
 
 HELLO: Final = b"POST /v1/hello"
 
@@ -63,23 +63,23 @@ def encode(message: Call | Reply, now: float) -> bytes:
     return encode_message(moved_to_clock(message, -now))
 
 
-def decode_call(line: bytes, data: bytes, now: float, *, sealed: bool) -> Call:
+def decode_call(line: bytes, data: bytes, now: float) -> Call:
     """The call of an authenticated request; `now`: the receiver's clock. Raises `WireError`."""
     try:
         call = calls.decode_call(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise WireError(f"a call that does not decode: {error}") from None
-    if line_of(call) != line or carries_values(call) != sealed:
-        raise WireError(f"a {type(call).__name__} with a request line or an envelope that is not its own")
+    if line_of(call) != line:
+        raise WireError(f"a {type(call).__name__} with the request line of something else")
     return moved_to_clock(call, now)
 
 
-def decode_reply(status: int, data: bytes, now: float, *, sealed: bool) -> Reply:
+def decode_reply(status: int, data: bytes, now: float) -> Reply:
     """The reply of an authenticated response; `now`: the receiver's clock. Raises `WireError`."""
     try:
         reply = calls.decode_reply(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise WireError(f"a reply that does not decode: {error}") from None
-    if status_of(reply) != status or carries_values(reply) != sealed:
-        raise WireError(f"a {type(reply).__name__} with a status or an envelope that is not its own")
+    if status_of(reply) != status:
+        raise WireError(f"a {type(reply).__name__} with the status of something else")
     return moved_to_clock(reply, now)

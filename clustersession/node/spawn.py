@@ -19,14 +19,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from ..config import Config
 from ..errors import ConfigError
+from ..settings import check_same_secret
 from ..store.locks import NodeLock
 from ..store.place import make_private
+from .imprint import imprint, left
 from .launch import node_command, node_environ
 
 SPAWNED: Final = "--spawned"
@@ -44,23 +46,51 @@ _lifelines: Final[dict[tuple[int, Path], int]] = {}  # by process and place: a f
 def ensure_node(config: Config, place: Path) -> None:
     """Starts the host's node if none runs there and the settings let a worker do it. Blocks for at most `ready_s`.
 
-    Cheap when a node runs, so that a worker may ask again whenever the node seems to be gone. Raises `ConfigError` with the
-    node's last words if it cannot start, `StoreRefused` if the place is unfit; a node that is slow is only logged.
+    Cheap when a node runs, so that a worker may ask again whenever the node seems to be gone. A worker that asks for the
+    first time replaces a node that was started by a worker with other settings. Raises `ConfigError` with the node's last
+    words if it cannot start, and for a secret of which the running node has no key; `StoreRefused` if the place is unfit; a
+    node that is slow to start is only logged.
     """
     if not config.spawn:
         return
     make_private(place)
     deadline = time.monotonic() + config.timeouts.ready_s
+    is_new = (os.getpid(), place) not in _lifelines
     while time.monotonic() < deadline:
         if _hold_lifeline(place):
-            if NodeLock(place).holder() is not None:
-                return
-            with _try_lock(place / _SPAWN) as fd:
-                if fd is not None:
-                    _spawn(config, place, fd)
+            holder = NodeLock(place).holder()
+            if holder is not None:
+                if holder == 0 or not is_new or not _is_outdated(config, place):  # 0: in a container beside this one
                     return
+                _end(holder)
+            else:
+                with _try_lock(place / _SPAWN) as fd:
+                    if fd is not None:
+                        _spawn(config, place, fd)
+                        return
         time.sleep(_PAUSE_S)
     log.warning("no node runs in %s after %g s", place, config.timeouts.ready_s)
+
+
+def _is_outdated(config: Config, place: Path) -> bool:
+    """Whether a worker with other settings started the node. Without a common key this worker must not count as one of its
+    workers: that node ends when they have gone, and only then may a new secret take over."""
+    theirs, mine = left(place), imprint(config)
+    if theirs is None or theirs == mine:
+        return False
+    if theirs.keys and mine.keys:
+        try:
+            check_same_secret(lambda _: theirs.keys.encode(), lambda *_: None, mine.keys)
+        except ConfigError:
+            os.close(_lifelines.pop((os.getpid(), place)))
+            raise
+    return True
+
+
+def _end(node: int) -> None:
+    log.info("the node was started with other settings; process %d is replaced", node)
+    with suppress(ProcessLookupError):
+        os.kill(node, signal.SIGTERM)
 
 
 def _hold_lifeline(place: Path) -> bool:

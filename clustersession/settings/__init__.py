@@ -4,8 +4,10 @@ from .export import child_environ, reference_page, shown, to_environ
 from .load import check_admin, is_loopback, load_admin, load_settings, process_environ
 from .notes import notes, unresolved_peers
 from .ring import RingSource, check_same_secret, new_key, ring_fingerprint
+from .table import PREFIX
 
 __all__ = [
+    "PREFIX",
     "RingSource",
     "check_admin",
     "check_same_secret",

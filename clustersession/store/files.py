@@ -7,7 +7,6 @@ Nothing here sleeps while it holds a lock: with gevent the lock may be a native 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -21,21 +20,20 @@ import lmdb
 import msgspec
 
 from ..errors import StoreError, StoreRefused
+from . import environments
 from .locks import LockFile, ShardLock
 from .meta import Meta, Setting, fits, here, new_meta, read_meta, write_meta
 from .place import make_private
 from .sizing import SHARDS, Sizes, sizes, store_bytes
+from .space import Space
 
 log: Final = logging.getLogger("clustersession.store")
 
 Begin: TypeAlias = Callable[[], "lmdb.Transaction[bytes]"]
 
-BOARD: Final = SHARDS  # the number of the board's environment and lock
 _SET_UP: Final = SHARDS + 1  # bytes of the lock file: whoever looks after the files as a whole
 _USE: Final = SHARDS + 2  # shared by all processes that use the files
-_NAMES: Final = (*(f"{number:x}" for number in range(SHARDS)), "host")
 _SET_UP_WAIT_S: Final = 5.0
-_READERS_MAX: Final = 1024
 
 
 class Plan(NamedTuple):
@@ -56,8 +54,10 @@ class Files:
         self.users = 0
         self.meta: Meta
         self.sizes: Sizes
-        self.begins: list[Begin] = [functools.partial(self._first, number) for number in range(SHARDS + 1)]
-        self._environments: list[lmdb.Environment | None] = [None] * (SHARDS + 1)
+        self.begins: list[Begin] = [functools.partial(self._first, number) for number in environments.NUMBERS]
+        self._environments: list[lmdb.Environment | None] = [None for _ in environments.NUMBERS]
+        self._spaces: dict[int, Space] = {}
+        self._carried: list[lmdb.Environment | None] = []
         self._joined = False
         self._lock_file: LockFile | None = None
         self._locks: list[ShardLock] = []
@@ -76,6 +76,10 @@ class Files:
             with _gate:
                 environment = self._environments[number] or self._opened(number)
         return environment
+
+    def space(self, number: int) -> Space:
+        """The pages of an environment that is open."""
+        return self._spaces[number]
 
     def _first(self, number: int) -> lmdb.Transaction[bytes]:
         return self.environment(number).begin()
@@ -101,6 +105,11 @@ class Files:
             return ""
         if not self.users:
             raise StoreError(f"the store at {self.plan.place} is closed")
+        if self._carried:
+            raise StoreRefused(
+                f"{self.plan.place}: this process was forked after its parent had used the store, and not by Python. Let each "
+                "worker load the app itself (uWSGI: lazy-apps = true)."
+            )
         make_private(self.plan.place)
         file = self._lock_file = self._lock_file or LockFile(self.plan.place / "locks")
         if not file.try_lock(_SET_UP):
@@ -110,7 +119,7 @@ class Files:
             file.try_lock(_USE, shared=True)
         finally:
             file.unlock(_SET_UP)
-        self._locks = [ShardLock(file, number, self.plan.lock_s) for number in range(SHARDS + 1)]
+        self._locks = [ShardLock(file, number, self.plan.lock_s) for number in environments.NUMBERS]
         self._joined = True
         return word
 
@@ -120,19 +129,25 @@ class Files:
         reason = "new" if found is None else fits(place, found, setting, in_use=in_use)
         try:
             if found is None or reason in ("new", "boot"):
-                _remove(place, "data.mdb", "lock.mdb")
+                environments.remove(place, environments.DATA_NAME, environments.LOCK_NAME)
                 meta = new_meta(setting, self._now(), store_bytes(place, asked))
             else:
                 if reason == "namespace":
-                    _remove(place, "lock.mdb")
+                    environments.remove(place, environments.LOCK_NAME)
                 meta = msgspec.structs.replace(found, pid_namespace=setting.pid_namespace)
                 if not in_use and asked is not None and asked != found.bytes_max:
-                    meta = msgspec.structs.replace(meta, bytes_max=store_bytes(place, asked, _used(place)))
+                    meta = msgspec.structs.replace(meta, bytes_max=store_bytes(place, asked, environments.used_bytes(place)))
+            if not in_use:
+                environments.allocate_locks(place)
+            self.meta, self.sizes = meta, sizes(meta.bytes_max)
+            if reason in ("new", "boot"):
+                for number in environments.NUMBERS:  # all have their first pages, should the place fill up before they are used
+                    with environments.opened(place, number, self.sizes) as environment:
+                        Space(environment, environments.data_of(place, number)).keep_ahead(step=0)
             if meta != found:
                 write_meta(place, meta)
         except OSError as error:
             raise StoreRefused(f"{error.filename or place}: {error.strerror}. Make room and see to the rights there.") from error
-        self.meta, self.sizes = meta, sizes(meta.bytes_max)
         if reason == "boot":
             return "the sessions of before the reboot are discarded: their times mean nothing any more"
         if asked not in (None, meta.bytes_max):
@@ -140,31 +155,9 @@ class Files:
         return ""
 
     def _opened(self, number: int) -> lmdb.Environment:
-        directory = self.plan.place / _NAMES[number]
-        size = self.sizes.board if number == BOARD else self.sizes.shard
-        try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            environment = lmdb.Environment(
-                str(directory),
-                map_size=size,
-                mode=0o600,
-                sync=False,  # the files need to outlive processes, not the kernel
-                metasync=False,
-                writemap=False,  # with it a full file system is a SIGBUS
-                readahead=False,
-                max_readers=_READERS_MAX,
-                max_spare_txns=1,  # keeps its reader slot, so that a read takes no lock
-            )
-        except (OSError, lmdb.Error) as error:
-            remedy = f"Stop all processes of this node and remove {self.plan.place}; its sessions are on the other hosts too"
-            raise StoreRefused(f"{directory}: {error}. {remedy}.") from error
-        try:
-            _check_length(environment, directory / "data.mdb")
-            environment.reader_check()  # frees the slots of processes that were killed
-        except BaseException:
-            environment.close()
-            raise
+        environment = environments.opened(self.plan.place, number, self.sizes)
         self._environments[number] = environment
+        self._spaces[number] = Space(environment, environments.data_of(self.plan.place, number))
         self.begins[number] = environment.begin
         return environment
 
@@ -184,11 +177,16 @@ class Files:
         return {number: lock.holder() for number, lock in enumerate(self._locks) if lock.down}
 
     def close_environments(self) -> None:
-        for number in range(SHARDS + 1):
+        for number in environments.NUMBERS:
             self._close(number)
 
     def renew(self) -> None:
         """In a child: nothing of the parent's is used; the locks are the parent's, so the child joins anew."""
+        for number in environments.NUMBERS:
+            if self._environments[number] is not None:  # forked by C code that ran no hook before
+                self._carried.append(self._environments[number])  # never closed: that would write to the parent's lock file
+                self._environments[number] = None
+                self.begins[number] = functools.partial(self._first, number)
         file, self._lock_file, self._locks, self._joined = self._lock_file, None, [], False
         if file is not None:
             file.close()  # at once: closing it later would drop the locks that the child takes
@@ -197,27 +195,6 @@ class Files:
         """Closes everything: no store of this process uses the files any more."""
         self.close_environments()
         self.renew()
-
-
-def _remove(place: Path, *names: str) -> None:
-    for directory in _NAMES:
-        for name in names:
-            (place / directory / name).unlink(missing_ok=True)
-
-
-def _used(place: Path) -> int:
-    total = 0
-    for name in _NAMES:
-        with contextlib.suppress(FileNotFoundError):
-            total += (place / name / "data.mdb").stat().st_blocks * 512
-    return total
-
-
-def _check_length(environment: lmdb.Environment, data: Path) -> None:
-    """A file that was cut off would end a reader of its missing pages with SIGBUS."""
-    pages = environment.info()["last_pgno"] + 1
-    if data.stat().st_size < pages * environment.stat()["psize"]:
-        raise StoreRefused(f"{data} is cut off. Stop all processes of this node and remove {data.parent.parent}.")
 
 
 # --- one `Files` for each place in this process -----------------------------------------------------------------------

@@ -13,8 +13,10 @@ import lmdb
 from ..errors import Corrupt, StoreError, StoreFull
 from ..ports import Change, StoreStats
 from . import files, rows, shard
+from .environments import BOARD
 from .rows import DATA, HEAD_SIZE, KEY_SIZE, hint_prefix
 from .sizing import SHARDS
+from .space import PAGE
 
 T = TypeVar("T")
 
@@ -38,7 +40,6 @@ class LmdbStore:
         self.place, self._now = place, now
         self._files = files.use(files.Plan(place, cluster, node, bytes_max, lock_s), now)
         self._begins = self._files.begins
-        self._room = shard.room(self._files.sizes.shard)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -47,9 +48,9 @@ class LmdbStore:
     @property
     def born(self) -> float:
         try:
-            row = self._begins[files.BOARD]().get(_BORN)
+            row = self._begins[BOARD]().get(_BORN)
         except lmdb.Error:
-            row = self._reading(files.BOARD, lambda txn: txn.get(_BORN))
+            row = self._reading(BOARD, lambda txn: txn.get(_BORN))
         return self._files.meta.born if row is None else rows.time_of(row)
 
     def read(self, key: bytes) -> bytes | None:
@@ -72,7 +73,12 @@ class LmdbStore:
         """`rule` may run more than once: when room has to be made first, it is asked again."""
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
-        return self._writing(key[0] >> 4, lambda env, freed: shard.change(env, key, rule, self._now, self._room, freed), key)
+        number = key[0] >> 4
+
+        def write(env: lmdb.Environment, freed: int | None) -> Any:
+            return shard.change(env, key, rule, self._now, self._files.space(number), freed)
+
+        return self._writing(number, write, key)
 
     def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
         return self._shared_out(functools.partial(shard.hints, prefix=hint_prefix(owner)), limit)
@@ -96,9 +102,9 @@ class LmdbStore:
     def board(self, name: str) -> bytes | None:
         row = _BOARD_NAME + name.encode()
         try:
-            return self._begins[files.BOARD]().get(row)
+            return self._begins[BOARD]().get(row)
         except lmdb.Error:
-            return self._reading(files.BOARD, lambda txn: txn.get(row))
+            return self._reading(BOARD, lambda txn: txn.get(row))
 
     def set_board(self, name: str, data: bytes | None) -> None:
         row = _BOARD_NAME + name.encode()
@@ -109,8 +115,10 @@ class LmdbStore:
                     txn.delete(row)
                 else:
                     txn.put(row, data)
+            if data is not None:
+                self._files.space(BOARD).keep_ahead()
 
-        self._writing(files.BOARD, write)
+        self._writing(BOARD, write)
 
     def stats(self) -> StoreStats:
         counts = [self._reading(number, shard.counts) for number in range(SHARDS)]
@@ -125,7 +133,7 @@ class LmdbStore:
         """Discards everything, for every process of the host. `born` is now, and goes first: should this process die in
         between, what is gone counts as gone with the files."""
         born = rows.pack_time(self._now())
-        self._writing(files.BOARD, lambda env, _: _clear(env, {_BORN: born}))
+        self._writing(BOARD, lambda env, _: _clear(env, {_BORN: born}))
         for number in range(SHARDS):
             self._writing(number, lambda env, _: _clear(env, {}))
 
@@ -178,7 +186,7 @@ class LmdbStore:
                     env = self._files.environment(number)
                     if short is not None:
                         env.reader_check()  # a reader that was killed keeps old pages from being used again
-                    if wanted and number != files.BOARD:
+                    if wanted and number != BOARD:
                         freed = (freed or 0) + shard.make_room(env, wanted, sparing=key)
                     if short is not None and not freed:
                         break
@@ -187,9 +195,9 @@ class LmdbStore:
                 except shard.Crowded as crowded:
                     if freed is not None:
                         raise
-                    wanted = crowded.wanted
+                    wanted = 0 if self._files.space(number).grown() else crowded.wanted
                 except _FULL as error:
-                    wanted, short = 16 * shard.PAGE, error  # a large value needs pages in a row
+                    wanted, short = 16 * PAGE, error  # a large value needs pages in a row
                 except lmdb.Error as error:
                     self._mend(error, number)
         if short is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -11,26 +12,12 @@ from ..errors import StoreFull
 from ..ports import Change
 from . import rows
 from .rows import HEAD_SIZE, KEY_SIZE
+from .space import PAGE, Room, Space
 
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 
-PAGE: Final = 4096
-_DIRTY_PAGES: Final = 16  # of one small change at most; those of the last three are not free again yet
 _EVICTED_AT_ONCE: Final = 2  # each may be in other pages, and every page that is touched is written anew
 _EVICTED_MAX: Final = 64
-
-
-class Room(NamedTuple):
-    """Pages in use from which what may be evicted is evicted for anything new, and from which nothing new is taken."""
-
-    soft: int
-    hard: int
-
-
-def room(size: int) -> Room:
-    """Nine tenths and nineteen twentieths of `size` bytes; a small map keeps a larger part free, for LMDB to move in."""
-    pages = size // PAGE
-    return Room(min(pages * 9 // 10, pages - 3 * _DIRTY_PAGES), min(pages * 19 // 20, pages - 5 * _DIRTY_PAGES // 2))
 
 
 class Crowded(StoreFull):
@@ -57,18 +44,19 @@ def change(
     key: bytes,
     rule: Callable[[bytes | None], Change],
     now: Callable[[], float],
-    limits: Room,
+    space: Space,
     freed: int | None = None,
 ) -> Any:
     """One transaction: what `rule` decides about what is stored under `key` is done as a whole or not at all.
 
     Raises `Crowded` if something should be evicted first; `freed`: how many bytes have been.
     """
+    grows = False
     with env.begin(write=True) as txn:
         row = txn.get(rows.DATA + key)
         decided = rule(None if row is None else row[HEAD_SIZE:])
         if isinstance(decided.data, bytes):
-            _put(txn, key, row, decided, decided.data, limits, freed)
+            grows = _put(txn, key, row, decided, decided.data, space.room, freed)
         elif decided.data is None and row is not None:
             _remove(txn, key, row)
             _count(txn, rows.COUNT, -1)
@@ -78,10 +66,14 @@ def change(
             prefix = rows.hint_prefix(owner)
             if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
                 _count(txn, prefix, 1)
+    if grows:
+        with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
+            space.keep_ahead()
     return decided.result
 
 
-def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> None:
+def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> bool:
+    """Whether it may have taken more pages than before."""
     head = rows.head(rows.standing(decided.due, decided.evict))
     value = head + data
     grows = row is None or len(value) > len(row)
@@ -92,6 +84,7 @@ def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, 
     _index(txn, key, b"" if row is None else row[:HEAD_SIZE], head)
     if grows and before + len(value) // PAGE + 4 >= limits.soft:
         _check_room(before, _pages(txn), len(value), limits, freed, evictable=decided.evict is not None)
+    return grows
 
 
 def _index(txn: Txn, key: bytes, old: bytes, new: bytes) -> None:

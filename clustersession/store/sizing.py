@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ..errors import ConfigError, StoreRefused
 
 SHARDS: Final = 16
+LOCK_BYTES: Final = 2**16  # of LMDB's lock file of each environment, with a thousand reader slots
 MIB: Final = 2**20
 BYTES_MIN: Final = 8 * MIB
 BYTES_USUAL_MAX: Final = 2048 * MIB  # more only if it is asked for: a million sessions of a shop fit
@@ -29,9 +30,9 @@ class Sizes(NamedTuple):
 
 
 def sizes(total: int, page: int = 4096) -> Sizes:
-    """How `total` bytes are shared out."""
+    """How `total` bytes are shared out, the lock files left aside."""
     board = min(total // 32, 4 * MIB) // page * page
-    return Sizes((total - board) // SHARDS // page * page, board)
+    return Sizes((total - board - (SHARDS + 1) * LOCK_BYTES) // SHARDS // page * page, board)
 
 
 def store_bytes(place: Path, asked: int | None, own: int = 0, *, root: Path = Path("/")) -> int:

@@ -37,6 +37,7 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         self.silent: set[str] = set()  # hosts that nobody reaches, users neither
         self.loss = self.delay = self.duplicate = 0.0
+        self.delay_max_s = 0.6
 
 
 class World:
@@ -82,7 +83,7 @@ class World:
         latency = self.random.uniform(0.0003, 0.003)
         if self.network.delay and self.random.random() < self.network.delay:
             self.counts["delayed"] += 1
-            latency += self.random.uniform(0.05, 0.6)
+            latency += self.random.uniform(0.05, self.network.delay_max_s)
         return latency
 
     def passes(self, source: str, target: str) -> bool:

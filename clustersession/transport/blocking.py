@@ -46,9 +46,11 @@ class BlockingTransport(Client):
 
 
 def _fulfilled(want: Want) -> bool:
-    poller = select.poll()
-    if want.sock is not None:
-        poller.register(want.sock, want.events)
+    poller = want.poller
+    if poller is None:
+        poller = want.poller = select.poll()
+        if want.sock is not None:
+            poller.register(want.sock, want.events)
     return bool(poller.poll(_milliseconds_until(want.until)))
 
 

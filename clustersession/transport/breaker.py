@@ -15,7 +15,8 @@ PROBE_S: Final = 1.0  # a probe without outcome by then was abandoned: the next 
 class Breaker:
     """Closed: all calls pass. Open: none, for 1 s doubling to 30 s, with full jitter. Then one call passes as a probe.
 
-    Times are seconds of one monotonic clock; `chance` is a random number in [0, 1).
+    While it is not `troubled`, successes need not be told. Times are seconds of one monotonic clock; `chance` is a random
+    number in [0, 1).
     """
 
     __slots__ = ("_failures", "_open_until", "_opened", "_outcomes", "_probed_at", "_row")
@@ -30,6 +31,11 @@ class Breaker:
     @property
     def closed(self) -> bool:
         return self._opened == 0
+
+    @property
+    def troubled(self) -> bool:
+        """Open, or with a failure among the last outcomes: then successes count too."""
+        return self._failures > 0 or self._row > 0 or self._opened > 0
 
     def reset(self) -> None:
         """Somebody knows that the peer is well."""

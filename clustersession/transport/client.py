@@ -17,7 +17,7 @@ from ..errors import PeerRefused, WireError
 from ..ports import Outgoing
 from .connection import Closed, Connection, Dialer, Failed, Steps, Want
 from .hedging import Schedule
-from .peers import Peer, Peers
+from .peers import FAILURES, Peer, Peers
 from .wiring import Report, Wiring
 
 QUEUE_STEP_S: Final = 0.003
@@ -37,95 +37,89 @@ class Client:
         self._wiring = wiring
         self._report = Report(wiring)
         self._dialer = Dialer(wiring)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._current = (getpid(), Peers(self._wiring.timeouts, self._wiring.entropy))
+        self._closed = False
+        self._began_in: int | None = None
+        self._known = self._peers
 
     @property
     def _peers(self) -> Peers:
-        pid, peers = self._current
-        if pid != getpid():
-            peers.abandon()
-            self._begin()
-            return self._current[1]
-        return peers
+        pid = getpid()
+        if pid != self._began_in:
+            if self._began_in is not None:  # forked: the connections are the parent's, these are copies
+                self._known.close()
+            self._known = Peers(self._wiring.timeouts, self._wiring.entropy)
+            self._began_in = pid
+        return self._known
 
     # --- one call ------------------------------------------------------------------------------------------------------
 
     def _ask(self, member: Member, call: Call, deadline: float) -> Steps[Reply]:
         """One call: done by `deadline`, and within the request time-out."""
-        peers, began = self._peers, monotonic()
+        began, peers = monotonic(), self._peers
         peer = peers.of(member)
-        reply: Reply | None = peers.refusal(peer, call)
-        if reply is None:
-            until = min(deadline, began + self._wiring.timeouts.request_s)
-            reply = yield from self._guarded(peers, peer, member, call, until)
-            if reply == _TIMEOUT and deadline <= until:
-                reply = _BUDGET
-            peers.note(peer, reply, monotonic() - began)
-        if isinstance(reply, Unreachable):
-            self._wiring.observer.count(f"peer.{reply.why}")
-        return reply
-
-    def _guarded(self, peers: Peers, peer: Peer, member: Member, call: Call, until: float) -> Steps[Reply]:
+        until = began + self._wiring.timeouts.request_s
         try:
-            yield from self._entered(peers, peer, until)
-            try:
-                return (yield from self._asked(peers, peer, member, call, until))
-            finally:
-                peers.leave(peer)
+            reply = yield from self._asked(peers, peer, call, min(until, deadline))
         except Failed as failure:
-            return Unreachable(failure.why)
-        except Closed:  # after the request was sent on a new connection: it may have been carried out
-            return Unreachable("garbage")
+            why = "budget" if failure.why == "timeout" and deadline < until else failure.why
+        except Closed:  # a new connection, after the request was sent: it may have been carried out
+            why = "garbage"
         except (WireError, PeerRefused) as error:
             self._report.warn("peer.rejected", f"{member.identity} at {member.host}:{member.port}", error)
-            return Unreachable("garbage")
+            why = "garbage"
+        else:
+            peers.answered(peer, monotonic() - began)
+            return reply
+        if why in FAILURES:
+            peers.failed(peer)
+        self._wiring.observer.count(f"peer.{why}")
+        return Unreachable(why)
 
-    def _entered(self, peers: Peers, peer: Peer, until: float) -> Steps[None]:
-        if peers.enter(peer):
-            return
-        if not peers.queue(peer):
-            raise Failed("busy")
-        try:
-            while True:
-                yield Want(None, 0, min(until, monotonic() + QUEUE_STEP_S))
-                if peers.enter(peer):
-                    return
-                if monotonic() >= until:
-                    raise Failed("busy")
-        finally:
-            peers.unqueue(peer)
-
-    def _asked(self, peers: Peers, peer: Peer, member: Member, call: Call, until: float) -> Steps[Reply]:
+    def _asked(self, peers: Peers, peer: Peer, call: Call, until: float) -> Steps[Reply]:
         """Once on an idle connection and, if the peer had closed that or its clock has jumped, once more on a new one.
 
-        All calls may be repeated: patches have ids, everything else names an epoch or a version.
+        Every call may be repeated: patches have ids, everything else names an epoch or a version.
         """
-        connection = peers.take(peer, self._wiring.ring())
-        if connection is not None:
-            try:
-                reply = yield from self._conversed(peers, peer, connection, call, until)
-                if reply != _STALE:
-                    return reply
-            except Closed:
-                pass
-            peers.drop_idle(peer)  # a peer that closed one has most likely started anew
-        connection = yield from self._dialer.open(member, until)
-        peers.opened(peer, connection)
-        return (yield from self._conversed(peers, peer, connection, call, until))
-
-    def _conversed(self, peers: Peers, peer: Peer, connection: Connection, call: Call, until: float) -> Steps[Reply]:
+        peers.check(peer, call)
         try:
-            reply = yield from connection.ask(call, until)
-            connection.broken = connection.broken or reply == _STALE
-            return reply
-        except Failed:
-            connection.broken = True
-            raise
-        finally:  # also when the caller lost interest: the reply is read before the next use
-            peers.put(peer, connection)
+            connection = peer.places.pop()
+        except IndexError:
+            connection = yield from self._queued(peer, until)
+        try:
+            if connection is not None:
+                if peers.usable(peer, connection, self._wiring.ring(), monotonic()):
+                    try:
+                        reply = yield from connection.ask(call, until)
+                        if reply != _STALE:
+                            return reply
+                    except Closed:
+                        peer.drop_idle()  # it has most likely started anew
+                connection.close()
+                connection = None
+            connection = yield from self._dialer.open(peer.member, until)
+            peers.opened(peer, connection)
+            return (yield from connection.ask(call, until))
+        finally:  # also when the caller lost interest: the reply is then read before the next use
+            peer.give_back(connection)
+            if self._closed:
+                peer.drop_idle()
+
+    def _queued(self, peer: Peer, until: float) -> Steps[Connection | None]:
+        try:
+            peer.queue.pop()
+        except IndexError:
+            raise Failed("busy") from None
+        try:
+            while monotonic() < until:
+                yield Want(None, 0, min(until, monotonic() + QUEUE_STEP_S))
+                if peer.places:
+                    try:
+                        return peer.places.pop()
+                    except IndexError:  # another thread was faster
+                        continue
+            raise Failed("busy")
+        finally:
+            peer.queue.append(None)
 
     # --- several calls, and none ---------------------------------------------------------------------------------------
 
@@ -166,11 +160,21 @@ class Client:
         """Send on an idle connection, or not at all; never waits. The reply is read before the connection's next use."""
         peers = self._peers
         peer = peers.of(member)
-        connection = peers.take(peer, self._wiring.ring(), probe=True) if peer.breaker.closed else None
-        if connection is None or not connection.tell(call):
+        told = False
+        while peer.breaker.closed and peer.places and not told:
+            try:
+                connection = peer.places.pop()
+            except IndexError:
+                break
+            if connection is None:
+                peer.give_back(None)
+                break
+            connection.drain()
+            told = peers.usable(peer, connection, self._wiring.ring(), monotonic()) and connection.tell(call)
+            connection.broken = connection.broken or not told
+            peer.give_back(connection)
+        if not told:
             self._wiring.observer.count("peer.untold")
-        if connection is not None:
-            peers.put(peer, connection)
 
     # --- what is known of peers ----------------------------------------------------------------------------------------
 
@@ -191,9 +195,8 @@ class Client:
         return self._peers.incarnation_of(identity)
 
     def _close(self) -> None:
+        self._closed = True
         self._peers.close()
 
 
 _STALE: Final = Unreachable("stale")
-_TIMEOUT: Final = Unreachable("timeout")
-_BUDGET: Final = Unreachable("budget")

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Generator
 from select import POLLIN, POLLOUT
 from time import monotonic
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..core.calls import Call, Reply, TooLarge
 from ..core.node import Member
@@ -30,12 +30,20 @@ _RECEIVE_BYTES: Final = 64 * 1024
 _BLOCKED: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Want(NamedTuple):
-    """Wait until `sock` is ready for `events` (POLLIN, POLLOUT), but not longer than `until` (monotonic)."""
+class Want:
+    """Wait until `sock` is ready for `events` (POLLIN, POLLOUT), but not longer than `until` (monotonic).
 
-    sock: socket.socket | None
-    events: int
-    until: float
+    `poller` is for the blocking driver to keep what it made for this socket.
+    """
+
+    __slots__ = ("events", "poller", "sock", "until")
+
+    def __init__(self, sock: socket.socket | None, events: int, until: float = 0.0) -> None:
+        self.sock, self.events, self.until = sock, events, until
+        self.poller: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Want {self.sock}, events {self.events}, until {self.until:.3f}>"
 
 
 Steps: TypeAlias = Generator[Want, bool, T]
@@ -56,15 +64,22 @@ class Closed(Exception):
 class Connection:
     """A connection whose peer has proven itself. One call uses it at a time; `asked_at`: when the last one was sent."""
 
-    __slots__ = ("asked_at", "born", "broken", "link", "sock")
+    IDLE_S: Final = 60.0
+    AGE_S: Final = 300.0  # in which clocks drift apart by at most 0.3 s (500 ppm each): the offset of the hello still holds
+
+    __slots__ = ("_born", "_readable", "_sock", "asked_at", "broken", "link")
 
     def __init__(self, sock: socket.socket, link: Initiator) -> None:
-        self.sock, self.link = sock, link
-        self.born = self.asked_at = monotonic()
+        self._sock, self.link = sock, link
+        self._readable = Want(sock, POLLIN)
+        self._born = self.asked_at = monotonic()
         self.broken = False  # part of a request was sent, or a reply failed: of no more use
 
     def __repr__(self) -> str:
         return f"<Connection to {self.link.peer and self.link.peer.identity!r}, {self.link.pending} replies pending>"
+
+    def fresh(self, now: float) -> bool:
+        return now - self.asked_at < self.IDLE_S and now - self._born < self.AGE_S
 
     def ask(self, call: Call, until: float) -> Steps[Reply]:
         """One call and its reply. Raises `Closed`, `Failed`, `WireError`, `PeerRefused`."""
@@ -73,13 +88,24 @@ class Connection:
             return data
         self.asked_at = monotonic()
         yield from self.send(data, until)
-        want = Want(self.sock, POLLIN, until)
+        readable = self._readable
+        readable.until = until
         while True:
-            if not (yield want):
+            if not (yield readable):
+                self.broken = True
                 raise Failed("timeout")
             replies = self.receive()
             if replies and not self.link.pending:
                 return replies[-1]
+
+    def greet(self, until: float) -> Steps[None]:
+        """The hello, and the peer's answer to it."""
+        yield from self.send(self.link.hello(), until)
+        self._readable.until = until
+        while self.link.peer is None:
+            if not (yield self._readable):
+                raise Failed("timeout")
+            self.receive()
 
     def tell(self, call: Call) -> bool:
         """Send a call whose reply nobody awaits, if that is possible at once."""
@@ -89,36 +115,35 @@ class Connection:
         if isinstance(data, TooLarge):
             return False
         self.asked_at = monotonic()
-        self.broken = True
         try:
-            self.broken = self.sock.send(data) < len(data)
-        except OSError:
+            return self._send(data) == len(data)
+        except Closed:
             return False
-        return not self.broken
 
     def send(self, data: bytes, until: float) -> Steps[None]:
-        self.broken = True
         sent = self._send(data)
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
-            while rest:
-                if not (yield Want(self.sock, POLLOUT, until)):
-                    raise Failed("timeout")
-                rest = rest[self._send(rest) :]
+        if sent == len(data):
+            return
+        self.broken = True
+        while sent < len(data):
+            if not (yield Want(self._sock, POLLOUT, until)):
+                raise Failed("timeout")
+            sent += self._send(data[sent:])
         self.broken = False
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: bytes) -> int:
         try:
-            return self.sock.send(data)
+            return self._sock.send(data)
         except _BLOCKED:
             return 0
         except OSError:
+            self.broken = True
             raise Closed from None
 
     def receive(self) -> list[Reply]:
         """The replies that are here now, maybe none. Raises as `ask` does."""
         try:
-            data = self.sock.recv(_RECEIVE_BYTES)
+            data = self._sock.recv(_RECEIVE_BYTES)
         except _BLOCKED:
             return []
         except OSError as error:
@@ -146,7 +171,7 @@ class Connection:
         return Failed("garbage") if self.link.mid_reply else Closed()
 
     def close(self) -> None:
-        self.sock.close()
+        self._sock.close()
 
 
 class Dialer:
@@ -236,11 +261,7 @@ class Dialer:
     def _greeted(self, sock: socket.socket, member: Member, until: float) -> Steps[Connection]:
         connection = Connection(sock, Initiator(self._wiring, member.identity))
         try:
-            yield from connection.send(connection.link.hello(), until)
-            while connection.link.peer is None:
-                if not (yield Want(sock, POLLIN, until)):
-                    raise Failed("timeout")
-                connection.receive()
+            yield from connection.greet(until)
         except Closed:
             raise Failed("refused") from None
         except (WireError, PeerRefused) as error:

@@ -11,29 +11,21 @@ from ..core.calls import Reply
 from ..ports import Outgoing
 
 SAMPLES: Final = 64
-_RECKON_EVERY: Final = 8
 
 
 class Latency:
-    """The 95th percentile of a peer's last 64 answers. Failures are no samples: a dead peer must not look patient."""
+    """A peer's last 64 answers, of which the 95th percentile counts. Failures are none: a dead peer must not look patient."""
 
-    __slots__ = ("_p95", "_samples", "_since")
+    __slots__ = ("_samples", "note")
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=SAMPLES)
-        self._since = 0
-        self._p95 = 0.0
-
-    def note(self, seconds: float) -> None:
-        self._samples.append(seconds)
-        self._since += 1
-        if self._since == _RECKON_EVERY or len(self._samples) < _RECKON_EVERY:
-            self._since = 0
-            self._p95 = sorted(self._samples)[-(len(self._samples) // 20 + 1)]
+        self.note: Callable[[float], None] = self._samples.append  # seconds
 
     def hedge_delay(self, least: float, most: float) -> float:
         """Seconds to wait for this peer before the next one is asked too, within these bounds."""
-        return min(max(self._p95, least), most)
+        samples = sorted(self._samples.copy())
+        return min(max(samples[-(len(samples) // 20 + 1)], least), most) if samples else least
 
 
 class Schedule:

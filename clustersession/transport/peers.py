@@ -1,4 +1,7 @@
-"""What a process knows of each peer: idle connections, calls in flight, breaker and latency. One lock, never held over IO."""
+"""What a process knows of each peer: places for calls in flight with their connections, breaker, latency.
+
+Places are taken and given back by single list operations, which are atomic; the lock is for what happens rarely.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,75 @@ from time import monotonic
 from typing import Final
 
 from ..config import Timeouts
-from ..core.calls import Call, Heartbeat, Reply, Unreachable
+from ..core.calls import Call, Heartbeat
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..ports import Entropy
 from .breaker import Breaker
-from .connection import Connection
+from .connection import Connection, Failed
 from .hedging import Latency
 
 IN_FLIGHT_MAX: Final = 32
 QUEUE_MAX: Final = 64
-IDLE_S: Final = 60.0
-AGE_S: Final = 300.0  # two clocks drift apart by at most 0.3 s in it (500 ppm each): the offset of the hello still holds
 FORGET_S: Final = 600.0
 
-_FAILURES: Final = frozenset({"refused", "timeout", "garbage", "auth"})
+FAILURES: Final = frozenset({"refused", "timeout", "garbage", "auth"})
+"""Why a peer gave no answer, where that speaks against the peer."""
 
 
 class Peer:
-    """One peer as this process sees it. Only `Peers` changes it."""
+    """One peer as this process sees it.
 
-    __slots__ = ("address", "breaker", "idle", "in_flight", "incarnation", "latency", "queued", "used_at")
+    `places`: one for each further call that may be in flight, with the connection that is idle in it or None. The last one
+    given back is the first one taken.
+    """
+
+    __slots__ = ("breaker", "latency", "member", "places", "queue", "used_at")
 
     def __init__(self, member: Member) -> None:
-        self.address = (member.host, member.port)
-        self.incarnation = member.incarnation
+        self.member = member
         self.breaker = Breaker()
         self.latency = Latency()
-        self.idle: list[Connection] = []  # the last one used is the first one taken
-        self.in_flight = 0
-        self.queued = 0
+        self.places: list[Connection | None] = [None] * IN_FLIGHT_MAX
+        self.queue: list[None] = [None] * QUEUE_MAX  # places of those who wait for a place
         self.used_at = monotonic()
 
     def __repr__(self) -> str:
-        return f"<Peer at {self.address}: {self.in_flight} in flight, {len(self.idle)} idle, {self.breaker!r}>"
+        return f"<Peer {self.member.identity!r}: {self.in_flight} in flight, {self.idle} idle, {self.breaker!r}>"
+
+    @property
+    def in_flight(self) -> int:
+        return IN_FLIGHT_MAX - len(self.places)
+
+    @property
+    def idle(self) -> int:
+        """Idle connections."""
+        return sum(place is not None for place in self.places)
+
+    def give_back(self, connection: Connection | None) -> None:
+        """End the stay in a place; a connection that is broken is closed."""
+        if connection is not None and not connection.broken:
+            self.places.append(connection)
+            return
+        if connection is not None:
+            connection.close()
+        self.places.insert(0, None)
+
+    def drop_idle(self, older_than: float | None = None) -> None:
+        """Close the connections that are idle now, or those of them not used since a time."""
+        for _ in range(len(self.places)):
+            try:
+                connection = self.places.pop(0)
+            except IndexError:  # others took the rest meanwhile
+                return
+            if connection is not None and (older_than is None or connection.asked_at < older_than):
+                connection.close()
+                connection = None
+            self.places.append(connection)
 
 
 class Peers:
-    """All peers of one process. Usable from any thread; of no use after a fork."""
+    """All peers of one process, for any thread; of no use after a fork."""
 
     def __init__(self, timeouts: Timeouts, entropy: Entropy) -> None:
         self._timeouts, self._entropy = timeouts, entropy
@@ -52,7 +86,6 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._learnt: dict[tuple[str, int], str] = {}
         self._incarnations: dict[str, int] = {}
-        self._closed = False
 
     def of(self, member: Member) -> Peer:
         """The peer; one that has moved or started anew is met without prejudice."""
@@ -61,130 +94,63 @@ class Peers:
         if peer is None:
             with self._lock:
                 peer = self._peers.setdefault(name, Peer(member))
-        if peer.address != (member.host, member.port) or peer.incarnation < member.incarnation:
-            self._met_anew(peer, member)
+        known = peer.member
+        if known is not member:
+            peer.member = member
+            if (known.host, known.port) != (member.host, member.port) or known.incarnation < member.incarnation:
+                self.reset(name)
+                peer.drop_idle()
         return peer
 
-    def _met_anew(self, peer: Peer, member: Member) -> None:
-        with self._lock:
-            peer.address, peer.incarnation = (member.host, member.port), member.incarnation
-            peer.breaker.reset()
-        self.drop_idle(peer)
-
-    def refusal(self, peer: Peer, call: Call) -> Unreachable | None:
-        """Why not to ask now. A heartbeat is always let through: it is how a peer that is back gets noticed."""
+    def check(self, peer: Peer, call: Call) -> None:
+        """Raises `Failed` where the breaker is open. Heartbeats always pass: by them a peer that is back gets noticed."""
         if peer.breaker.closed or isinstance(call, Heartbeat):
-            return None
+            return
         with self._lock:
-            return None if peer.breaker.allows(monotonic()) else Unreachable("breaker")
+            if not peer.breaker.allows(monotonic()):
+                raise Failed("breaker")
 
-    def enter(self, peer: Peer) -> bool:
-        """Take one of the peer's places in flight, if there is one."""
-        with self._lock:
-            peer.used_at = monotonic()
-            if peer.in_flight >= IN_FLIGHT_MAX:
-                return False
-            peer.in_flight += 1
-            return True
-
-    def leave(self, peer: Peer) -> None:
-        with self._lock:
-            peer.in_flight -= 1
-
-    def queue(self, peer: Peer) -> bool:
-        """Take one of the places of those who wait for a place in flight, if there is one."""
-        with self._lock:
-            if peer.queued >= QUEUE_MAX:
-                return False
-            peer.queued += 1
-            return True
-
-    def unqueue(self, peer: Peer) -> None:
-        with self._lock:
-            peer.queued -= 1
-
-    def note(self, peer: Peer, reply: Reply, seconds: float) -> None:
-        """What came of a call: to the breaker, and to the latency if it was an answer."""
-        why = reply.why if isinstance(reply, Unreachable) else None
-        with self._lock:
-            if why in _FAILURES:
-                peer.breaker.failed(monotonic(), int.from_bytes(self._entropy.bytes(4), "big") / 2**32)
-            elif why in (None, "stale", "down"):
-                peer.breaker.succeeded()
-                peer.latency.note(seconds)
-
-    # --- connections -------------------------------------------------------------------------------------------------
-
-    def take(self, peer: Peer, ring: KeyRing, *, probe: bool = False) -> Connection | None:
-        """The idle connection that was used last, if any is good. `probe`: also look whether the peer has closed it."""
-        while True:
-            with self._lock:
-                if not peer.idle:
-                    return None
-                connection = peer.idle.pop()
-            now = monotonic()
-            fresh = now - connection.born < AGE_S and now - connection.asked_at < IDLE_S
-            if fresh and connection.link.stands_on(ring) and self._settled(peer, connection, now, probe):
-                return connection
-            connection.close()
-
-    def _settled(self, peer: Peer, connection: Connection, now: float, probe: bool) -> bool:
-        """Whether nothing is overdue on it: a call that was given up for another peer's answer is a failure too, if late."""
-        if probe or connection.link.pending:
-            connection.drain()
-        if connection.link.pending and not connection.broken and now - connection.asked_at >= self._timeouts.request_s:
-            self.note(peer, Unreachable("timeout"), 0.0)
+    def usable(self, peer: Peer, connection: Connection, ring: KeyRing, now: float) -> bool:
+        """Whether an idle connection is good for another call."""
+        if not connection.fresh(now) or not connection.link.stands_on(ring):
             return False
+        if connection.link.pending:
+            connection.drain()
+            if connection.link.pending and not connection.broken and now - connection.asked_at >= self._timeouts.request_s:
+                self.failed(peer)  # a call that was given up for another peer's answer, and is late by now
+                return False
         return not connection.broken
 
-    def put(self, peer: Peer, connection: Connection) -> None:
-        """Keep it for the next call, or close it."""
+    def failed(self, peer: Peer) -> None:
         with self._lock:
-            keep = not (connection.broken or self._closed) and len(peer.idle) < IN_FLIGHT_MAX
-            if keep:
-                peer.idle.append(connection)
-        if not keep:
-            connection.close()
+            peer.breaker.failed(monotonic(), int.from_bytes(self._entropy.bytes(4), "big") / 2**32)
+
+    def answered(self, peer: Peer, seconds: float) -> None:
+        peer.latency.note(seconds)
+        if peer.breaker.troubled:
+            with self._lock:
+                peer.breaker.succeeded()
 
     def opened(self, peer: Peer, connection: Connection) -> None:
-        """A new connection: note who is there, and tidy up, as this happens rarely."""
+        """There is a new connection: note who is there and, as this happens rarely, tidy up."""
         hello = connection.link.peer
         assert hello is not None
-        with self._lock:
-            self._learnt[peer.address] = hello.identity
-            self._incarnations[hello.identity] = hello.incarnation
-        self._sweep()
-
-    def drop_idle(self, peer: Peer) -> None:
-        with self._lock:
-            idle, peer.idle = peer.idle, []
-        for connection in idle:
-            connection.close()
-
-    def _sweep(self) -> None:
         now = monotonic()
-        old: list[Connection] = []
         with self._lock:
-            for name, peer in list(self._peers.items()):
-                old += [each for each in peer.idle if now - each.asked_at >= IDLE_S]
-                peer.idle = [each for each in peer.idle if now - each.asked_at < IDLE_S]
-                if now - peer.used_at >= FORGET_S and not (peer.idle or peer.in_flight or peer.queued):
+            peer.used_at = now
+            self._learnt[peer.member.host, peer.member.port] = hello.identity
+            self._incarnations[hello.identity] = hello.incarnation
+            for name, other in list(self._peers.items()):
+                other.drop_idle(older_than=now - Connection.IDLE_S)
+                if now - other.used_at >= FORGET_S and not (other.idle or other.in_flight):
                     del self._peers[name]
-                    self._learnt.pop(peer.address, None)
+                    self._learnt.pop((other.member.host, other.member.port), None)
                     self._incarnations.pop(name, None)
-        for connection in old:
-            connection.close()
 
     def close(self) -> None:
-        self._closed = True
+        """Close all idle connections. Takes no lock, so that it serves after a fork too, for the child's copies."""
         for peer in list(self._peers.values()):
-            self.drop_idle(peer)
-
-    def abandon(self) -> None:
-        """After a fork: the connections are the parent's. Closes this process's copies, whoever held the lock."""
-        for peer in self._peers.values():
-            for connection in peer.idle:
-                connection.close()
+            peer.drop_idle()
 
     # --- what others ask -----------------------------------------------------------------------------------------------
 
@@ -194,9 +160,9 @@ class Peers:
             return times.hedge_min_s
         return peer.latency.hedge_delay(times.hedge_min_s, times.hedge_max_s)
 
-    def reset(self, identity: str) -> None:
+    def reset(self, name: str) -> None:
         with self._lock:
-            peer = self._peers.get(identity)
+            peer = self._peers.get(name)
             if peer is not None:
                 peer.breaker.reset()
 

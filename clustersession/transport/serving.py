@@ -91,7 +91,7 @@ class PeerConnection(asyncio.BufferedProtocol):
             return
         self.used_at = monotonic()
         try:
-            hello = self._responder.feed(self._house.buffer[:nbytes])
+            hello = self._responder.feed(bytes(self._house.buffer[:nbytes]))
         except PeerError as error:
             self._reject(error)
             return
@@ -160,11 +160,13 @@ class PeerConnection(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Bound how long a message may be incomplete, and how long replies may stay unread. The server watches newcomers."""
+        if self._stage is None and self._responder.reader.idle and not self._full:  # nearly always
+            return
         stage = None
         if self._known and not self._over:
-            if self._full or self._responder.in_body:
+            if self._full or self._responder.reader.in_body:
                 stage = self._times.body_s
-            elif self._responder.in_head:
+            elif not self._responder.reader.idle:
                 stage = self._times.header_s
         if stage == self._stage:
             return

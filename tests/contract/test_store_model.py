@@ -110,5 +110,5 @@ class Machine(RuleBasedStateMachine):
 def test_as_the_model_says(store: str) -> None:
     """Data, due times, hints, board and counts are those of the model after every step, also after reopening."""
     machine = type(f"{store.title()}Machine", (Machine,), {"kind": store})
-    examples = min(settings().max_examples, 1000) // 2
+    examples = min(settings().max_examples, 1000) // 4
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=30))

@@ -29,8 +29,8 @@ def test_the_hosts_of_compose_run_the_same_command(services: dict[str, Any]) -> 
     """Each app host of compose is started by the command that the local demo uses, and so is the image by itself."""
     expected = host_command("flask", "0.0.0.0")
     assert [services[name]["command"] for name in NAMES] == [expected] * 3
-    last = (DEMO / "Dockerfile").read_text().strip().splitlines()[-1]
-    assert re.findall(r'"([^"]+)"', last) == expected
+    _, _, command = (DEMO / "Dockerfile").read_text().rpartition("CMD ")
+    assert re.findall(r'"([^"]+)"', command) == expected
 
 
 def test_the_hosts_of_compose_get_the_same_settings(services: dict[str, Any]) -> None:

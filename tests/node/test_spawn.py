@@ -203,6 +203,70 @@ def test_a_worker_that_comes_while_the_node_is_ending_waits_for_that(here: Here)
     assert here.holder() is not None
 
 
+def started_by_a_worker(here: Here) -> tuple[subprocess.Popen[str], int]:
+    worker = here.worker()
+    tell(worker, "ensure")
+    assert hear(worker).startswith("ok")
+    node = here.holder()
+    assert node
+    return worker, node
+
+
+@pytest.mark.parametrize("change", [{"PEERS": "127.0.0.1:1"}, {"SECRET": "both"}], ids=["peers", "ring"])
+def test_an_app_restarted_with_other_settings_gets_a_node_that_obeys_them(here: Here, change: dict[str, str]) -> None:
+    """The first request of a worker with newer settings replaces the node; an older worker does not change it back."""
+    old, node = started_by_a_worker(here)
+    ring = f"{new_key(2)},{here.environ['CLUSTERSESSION_SECRET']}"
+    here.environ.update({f"CLUSTERSESSION_{name}": text.replace("both", ring) for name, text in change.items()})
+    _, replaced = started_by_a_worker(here)
+    assert replaced != node
+    tell(old, "ensure")
+    assert hear(old).startswith("ok")
+    assert here.holder() == replaced
+
+
+def test_apps_that_differ_in_their_own_settings_share_the_node(here: Here) -> None:
+    """Cookies and lifetimes are no business of the node: a second app of the host leaves it alone."""
+    _, node = started_by_a_worker(here)
+    here.environ |= {"CLUSTERSESSION_COOKIE_NAME": "__Host-other", "CLUSTERSESSION_IDLE_TIMEOUT": "1h"}
+    assert started_by_a_worker(here)[1] == node
+
+
+def test_a_worker_with_another_secret_is_refused_and_does_not_count(here: Here) -> None:
+    """A random secret per worker is an error for all but the first; a secret that was replaced is taken after the old workers."""
+    worker, node = started_by_a_worker(here)
+    here.environ["CLUSTERSESSION_SECRET"] = new_key(1)
+    other = here.worker()
+    tell(other, "ensure")
+    assert hear(other).startswith("refused CLUSTERSESSION_SECRET: this process has another secret")
+    assert here.holder() == node
+    worker.kill()
+    worker.wait()
+    fd = lock_of_workers(here.place)
+    assert workers_are_gone(fd)
+    os.close(fd)
+    until(lambda: here.holder() is None, "the node outlived its workers")
+    tell(other, "ensure")
+    assert hear(other).startswith("ok")
+
+
+def test_a_node_that_somebody_runs_is_not_replaced(here: Here) -> None:
+    """`clustersession node` is left alone by workers with other settings, also in a place where workers had started one."""
+    worker, node = started_by_a_worker(here)
+    worker.kill()
+    worker.wait()
+    os.kill(node, signal.SIGKILL)
+    until(lambda: here.holder() is None, "the lock outlived its holder")
+    by_hand = subprocess.Popen([sys.executable, "-m", "clustersession", "node"], cwd=TOP, env={**os.environ, **here.environ})
+    try:
+        until(here.holder, "no node")
+        here.environ["CLUSTERSESSION_PEERS"] = "127.0.0.1:1"
+        assert started_by_a_worker(here)[1] == by_hand.pid
+    finally:
+        by_hand.kill()
+        by_hand.wait()
+
+
 def test_nothing_is_started_where_that_is_switched_off(here: Here) -> None:
     """With SPAWN=0 a worker leaves the node to whoever runs it, and touches nothing."""
     here.environ["CLUSTERSESSION_SPAWN"] = "0"

@@ -8,6 +8,7 @@ from clustersession.testing.simulated import SimulatedNode, World
 
 Stop = Callable[[], None]
 ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
+MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so that views and owners disagree: not promised
 DURATION_S = {"pause": (0.3, 12.0), "silence": (0.5, 10.0), "crash": (0.2, 12.0), "crash and lose files": (0.2, 12.0)}
 
 
@@ -42,7 +43,12 @@ def _noise(world: World, kind: str) -> Stop:
     def stop() -> None:
         network.loss = network.delay = network.duplicate = 0.0
 
+    network.delay_max_s = 2.0 if kind == "heavy delay" else 0.6
     match kind:
+        case "heavy drop":
+            network.loss = world.random.choice((0.1, 0.3))
+        case "heavy delay":
+            network.delay = world.random.choice((0.05, 0.3))
         case "drop":
             network.loss = world.random.choice((0.01, 0.05))
         case "delay":

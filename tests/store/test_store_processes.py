@@ -62,13 +62,20 @@ def test_two_stores_in_one_process(store: LmdbStore, place: Path) -> None:
 
 
 def test_forked_children(place: Path, act: Actors, heard: Heard) -> None:
-    """Children and grandchildren of a process that uses the store use it too, while threads of the parent go on."""
+    """Children and grandchildren of a process that uses the store use it too; each change of the parent's threads counts once."""
     actor = act("fork", place, 15)
-    assert heard(actor) == "True 2 b'31'"
+    assert heard(actor) == "True True [0, 0]"
     assert actor.wait(PATIENCE_S) == 0
     store = opened(place)
-    assert store.read(key_of(1)) == b"31"
+    assert store.read(key_of(0)) == b"31"
     store.close()
+
+
+def test_forked_by_c(place: Path, act: Actors, heard: Heard) -> None:
+    """A child that could not be prepared is refused with what to do, and the parent is none the worse."""
+    actor = act("c_fork", place)
+    assert ["lazy-apps" in heard(actor) for _ in range(2)] == [True, True]
+    assert heard(actor) == "b'2'"
 
 
 @pytest.mark.parametrize("when", ["early", "late"])

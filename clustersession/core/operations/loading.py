@@ -99,6 +99,12 @@ def _followed(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]
     outcome = search.verdict() or (yield from _finished(cluster, search))
     if outcome is not None:
         return outcome
+    if search.stale() is not None and not cluster.view.converged:
+        # this host may have been cut off, and be back: who it takes for dead may know better
+        yield from _ask_all(search, search.believed_dead())
+        outcome = search.verdict() or (yield from _finished(cluster, search))
+        if outcome is not None:
+            return outcome
     record = search.stale()
     if record is None or search.others_silent(record):
         return None

@@ -1,7 +1,7 @@
 """Django, in two settings:
 
-    SESSION_ENGINE = "clustersession.integrations.django"
-    MIDDLEWARE = [..., "clustersession.integrations.django.SessionMiddleware", ...]  # in place of Django's own
+SESSION_ENGINE = "clustersession.integrations.django"
+MIDDLEWARE = [..., "clustersession.integrations.django.SessionMiddleware", ...]  # in place of Django's own
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def check_settings(app_configs: Sequence[Any] | None = None, **options: Any) -> 
     found: list[CheckMessage] = []
     if DJANGOS_OWN in settings.MIDDLEWARE:
         hint = "Remove it." if installed else f"Put {MIDDLEWARE!r} in its place."
-        found.append(Error(f"MIDDLEWARE contains {DJANGOS_OWN!r}, which cannot work with this engine.", hint, id="clustersession.E001"))
+        found.append(
+            Error(f"MIDDLEWARE contains {DJANGOS_OWN!r}, which cannot work with this engine.", hint, id="clustersession.E001")
+        )
     elif not installed:
         found.append(Error("MIDDLEWARE does not contain clustersession's.", f"Add {MIDDLEWARE!r}.", id="clustersession.E002"))
     if settings.SESSION_ENGINE != ENGINE:

@@ -1,0 +1,21 @@
+"""The test app in Flask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, request, session
+
+from clustersession.integrations.flask import ClusterSession
+
+from .actions import act
+
+app = Flask(__name__)
+ClusterSession(app)
+
+
+@app.get("/look")
+@app.get("/set")
+@app.get("/end")
+def page() -> Any:
+    return act(session, session.placement, session.end, request.path, request.args)  # type: ignore[attr-defined]

@@ -1,0 +1,259 @@
+"""Flask's own ways: its test client, `session_transaction`, error handlers, `permanent`, its settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import flask
+import pytest
+from flask import Flask, Response, session
+
+from clustersession.errors import ConfigError, SessionTooLarge
+from clustersession.integrations.flask import ClusterSession
+from clustersession.testing.in_process import InProcessCluster
+
+
+@pytest.fixture
+def cluster() -> InProcessCluster:
+    return InProcessCluster()
+
+
+def shop(cluster: InProcessCluster, host: str = "a") -> Flask:
+    app = Flask("shop")
+    app.testing = True
+    ClusterSession(app, cluster[host].engine)
+
+    @app.get("/")
+    def index() -> Any:
+        return {**session}
+
+    @app.get("/set/<key>/<value>")
+    def change(key: str, value: str) -> str:
+        session[key] = value
+        return "ok"
+
+    @app.get("/logout")
+    def logout() -> str:
+        session.end()  # type: ignore[attr-defined]
+        return "bye"
+
+    @app.get("/permanent")
+    def permanent() -> str:
+        session.permanent = True
+        return "ok"
+
+    return app
+
+
+def no_owner_answers(cluster: InProcessCluster) -> str:
+    """Both owners of the session that host a has begun are down; the host that is left."""
+    backup = next(each.target for each in cluster.sent if each.source == "a")
+    cluster.down("a", backup)
+    return next(name for name in "bc" if name != backup)
+
+
+def moved(client: Any, app: Flask) -> Any:
+    """A client of another host's app with the cookies of this one."""
+    cookie = client.get_cookie("cs")
+    other = app.test_client()
+    if cookie is not None:
+        other.set_cookie("cs", cookie.value)
+    return other
+
+
+def test_the_test_client_keeps_the_session(cluster: InProcessCluster) -> None:
+    """Login, reading on another host and logout with cookies as Flask's test client keeps them."""
+    client = shop(cluster).test_client()
+    client.get("/set/_user_id/7")
+    assert client.get("/").json == {"_user_id": "7"}
+    assert moved(client, shop(cluster, "b")).get("/").json == {"_user_id": "7"}
+    client.get("/logout")
+    assert client.get_cookie("cs") is None
+    assert client.get("/").json == {}
+
+
+def test_session_transaction_reads_and_writes(cluster: InProcessCluster) -> None:
+    """Tests of an app prepare a session, and look into it afterwards."""
+    client = shop(cluster).test_client()
+    with client.session_transaction() as prepared:
+        prepared["_user_id"] = "7"
+    assert client.get("/").json == {"_user_id": "7"}
+    client.get("/set/cart/3")
+    with client.session_transaction() as found:
+        assert dict(found) == {"_user_id": "7", "cart": "3"}
+
+
+def test_opening_does_no_io(cluster: InProcessCluster) -> None:
+    """A request that never looks at its session costs no look-up, even on a host that would have to ask others."""
+    client = shop(cluster).test_client()
+    client.get("/set/k/v")
+    app = shop(cluster, no_owner_answers(cluster))
+
+    @app.get("/quiet")
+    def quiet() -> str:
+        return "quiet"
+
+    with cluster.silence():
+        assert moved(client, app).get("/quiet").text == "quiet"
+
+
+def test_a_session_that_cannot_be_reached_is_a_503_in_the_test_client(cluster: InProcessCluster) -> None:
+    """Raised in the view, and at the save where the view wrote without reading; also with `testing`."""
+    client = shop(cluster).test_client()
+    client.get("/set/k/v")
+    app = shop(cluster, no_owner_answers(cluster))
+    for path in ("/", "/set/k/w", "/permanent"):
+        answer = moved(client, app).get(path)
+        assert (answer.status_code, answer.headers["Retry-After"], answer.headers.getlist("Set-Cookie")) == (503, "1", [])
+        assert "Cookie" in answer.vary
+        assert "b:" not in answer.text, "no host is named to clients"
+
+
+def test_a_save_that_fails_is_answered_by_the_apps_own_error_page(cluster: InProcessCluster) -> None:
+    """Raised in `save_session` it would be a 500; the handler may use the session."""
+    client = shop(cluster).test_client()
+    client.get("/set/k/v")
+    app = shop(cluster)
+    pages: list[str] = []
+
+    @app.errorhandler(503)
+    def page(error: Exception) -> tuple[str, int, dict[str, str]]:
+        pages.append(str(dict(session)))
+        return "please wait", 503, {"Retry-After": "7", "X-Page": "1"}
+
+    @app.get("/half")
+    def half() -> str:
+        session["k"] = session["k"] + "w"
+        cluster.down("b", "c")
+        return "saved?"
+
+    answer = moved(client, app).get("/half")
+    assert (answer.status_code, answer.text) == (503, "please wait")
+    assert (answer.headers["Retry-After"], answer.headers["X-Page"]) == ("7", "1")
+    assert answer.headers.getlist("Set-Cookie") == []
+    assert pages == ["{'k': 'vw'}"]
+
+
+def test_a_late_write_is_a_409_with_the_apps_own_page(cluster: InProcessCluster) -> None:
+    """The response of the view, and its body's close, are not lost sight of."""
+    client = shop(cluster).test_client()
+    client.get("/set/k/v")
+    app = shop(cluster)
+    closed: list[str] = []
+    engine = cluster["a"].engine
+
+    @app.get("/late")
+    def late() -> Response:
+        session["k"] = "w"
+        other = engine.visit((flask.request.environ["HTTP_COOKIE"],), blocking=True)
+        other.session.end()
+        engine.blocking.run(other.save(), other.budget)
+        response = Response(iter(["a", "b"]))
+        response.call_on_close(lambda: closed.append("closed"))
+        return response
+
+    answer = moved(client, app).get("/late")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (409, "0")
+    answer.close()
+    assert closed == ["closed"]
+
+
+def test_what_cannot_be_saved_is_the_apps_error(cluster: InProcessCluster) -> None:
+    """A session too large reaches the developer as what it is, and users as a 500."""
+    app = shop(cluster)
+
+    @app.get("/large")
+    def large() -> str:
+        session["large"] = "x" * 100_000
+        return "ok"
+
+    with pytest.raises(SessionTooLarge):
+        app.test_client().get("/large")
+    app.testing = False
+    app.logger.disabled = True
+    assert app.test_client().get("/large").status_code == 500
+
+
+def test_permanent_gives_the_cookie_a_life(cluster: InProcessCluster) -> None:
+    """PERMANENT_SESSION_LIFETIME, from the response that makes it permanent on."""
+    app = shop(cluster)
+    app.permanent_session_lifetime = timedelta(days=3)
+    client = app.test_client()
+    first = client.get("/set/k/v")
+    assert "Max-Age" not in first.headers["Set-Cookie"]
+    assert "; Max-Age=259200" in client.get("/permanent").headers["Set-Cookie"]
+    assert "Set-Cookie" not in client.get("/set/k/w").headers
+
+
+def test_flasks_attributes(cluster: InProcessCluster) -> None:
+    """`new`, `modified`, `accessed`, `permanent` as an app may read and set them."""
+    app = shop(cluster)
+    seen: list[tuple[bool, ...]] = []
+
+    @app.get("/attributes")
+    def attributes() -> str:
+        seen.append((session.new, session.modified, session.accessed, session.permanent))
+        session.setdefault("list", []).append(1)
+        session.modified = True
+        return "ok"
+
+    client = app.test_client()
+    client.get("/attributes")
+    client.get("/attributes")
+    assert seen == [(True, False, True, False), (False, False, True, False)]
+    assert client.get("/").json == {"list": [1, 1]}
+
+
+def test_an_error_in_a_view_keeps_what_was_set_before_it(cluster: InProcessCluster) -> None:
+    """As Flask's own sessions do."""
+    app = shop(cluster)
+    app.testing = False
+    app.logger.disabled = True
+
+    @app.get("/boom")
+    def boom() -> str:
+        session["before"] = "boom"
+        raise ZeroDivisionError
+
+    client = app.test_client()
+    assert client.get("/boom").status_code == 500
+    assert client.get("/").json == {"before": "boom"}
+
+
+def test_init_app_reads_flasks_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment says nothing: lifetime, SameSite, and a path that a __Host- cookie could not have."""
+    monkeypatch.setenv("CLUSTERSESSION_COOKIE_SECURE", "1")
+    extension = ClusterSession()
+    app = Flask("shop")
+    app.config.update(PERMANENT_SESSION_LIFETIME=60, SESSION_COOKIE_SAMESITE="Strict", APPLICATION_ROOT="/shop")
+    extension.init_app(app)
+    config = app.extensions["clustersession"].config
+    assert (config.lifetimes.idle_s, config.lifetimes.absolute_s) == (60.0, None)
+    assert (config.cookie.samesite, config.cookie.path, config.cookie.names) == ("Strict", "/shop", ("__Secure-cs",))
+    monkeypatch.setenv("CLUSTERSESSION_COOKIE_SAMESITE", "Lax")
+    monkeypatch.setenv("CLUSTERSESSION_IDLE_TIMEOUT", "5m")
+    extension.init_app(app)
+    config = app.extensions["clustersession"].config
+    assert (config.cookie.samesite, config.lifetimes.idle_s) == ("Lax", 300.0)
+
+
+def test_a_wrong_setting_is_told_when_the_app_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the first request."""
+    monkeypatch.setenv("CLUSTERSESSION_MODE", "on")
+    with pytest.raises(ConfigError, match="CLUSTERSESSION_SECRET"):
+        ClusterSession(Flask("shop"))
+
+
+def test_an_app_under_test_needs_no_settings() -> None:
+    """Dev mode: memory, no port, a generated secret."""
+    app = Flask("shop")
+    ClusterSession(app)
+
+    @app.get("/")
+    def count() -> str:
+        session["n"] = session.get("n", 0) + 1
+        return str(session["n"])
+
+    client = app.test_client()
+    assert [client.get("/").text for _ in range(3)] == ["1", "2", "3"]

@@ -1,0 +1,302 @@
+"""The ASGI middleware: http and websocket scopes, and what is changed while a response is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from clustersession.errors import ChangeAfterResponse, LateWrite, SessionUnavailable
+from clustersession.middleware.asgi import SessionMiddleware
+from clustersession.testing.in_process import InProcessCluster
+from tests.middleware.calling import Answer, AsgiApp, Message, acall, answer_of, call_asgi, http_scope
+
+
+@pytest.fixture
+def cluster() -> InProcessCluster:
+    return InProcessCluster()
+
+
+@pytest.fixture
+def cookie(cluster: InProcessCluster) -> str:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["n"] = 1
+        await respond(send)
+
+    return call(cluster, app).pair
+
+
+@pytest.fixture
+def unreachable(cluster: InProcessCluster, cookie: str) -> str:
+    """The host that is no owner of the session, both of whose owners are down."""
+    backup = next(each.target for each in cluster.sent if each.source == "a")
+    cluster.down("a", backup)
+    return next(name for name in "bc" if name != backup)
+
+
+async def respond(send: Any, body: bytes = b"x", headers: Any = (), **more: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, **more})
+
+
+def call(cluster: InProcessCluster, app: AsgiApp, cookie: str | list[str] | None = None, host: str = "a") -> Answer:
+    return call_asgi(SessionMiddleware(app, cluster[host].engine), "/", cookie)
+
+
+def values(cluster: InProcessCluster, cookie: str, host: str = "b") -> dict[str, Any]:
+    return dict(cluster[host].engine.visit((cookie,), blocking=True).session)
+
+
+# --- http ------------------------------------------------------------------------------------------------------------------
+
+
+def test_other_scopes_are_passed_through() -> None:
+    """Lifespan events reach the app as they are, and open nothing."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope, await receive()))
+        await send({"type": "lifespan.startup.complete"})
+
+    wrapped = SessionMiddleware(app)  # settings of dev mode
+    sent = asyncio.run(acall(wrapped, {"type": "lifespan"}, [{"type": "lifespan.startup"}]))
+    assert sent == [{"type": "lifespan.startup.complete"}]
+    assert seen == [({"type": "lifespan"}, {"type": "lifespan.startup"})]
+    assert not wrapped._engine.is_open
+
+
+def test_the_cookie_is_found_in_several_fields(cluster: InProcessCluster, cookie: str) -> None:
+    """HTTP/2 clients may send one field for each cookie."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, str(scope["session"]["n"]).encode())
+
+    assert call(cluster, app, ["a=1", cookie, "b=2"], "c").body == b"1"
+
+
+def test_the_apps_messages_are_not_changed(cluster: InProcessCluster) -> None:
+    """A constant message of the app would carry one user's cookie to the next."""
+    start: Message = {"type": "http.response.start", "status": 200, "headers": ((b"Vary", b"Accept"), (b"x-mine", b"1"))}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["n"] = 1
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+
+    first, second = call(cluster, app), call(cluster, app)
+    assert first.headers[:2] == [("vary", "Accept, Cookie"), ("x-mine", "1")]
+    assert len(first.cookies) == len(second.cookies) == 1
+    assert first.pair != second.pair
+    assert start["headers"] == ((b"Vary", b"Accept"), (b"x-mine", b"1"))
+
+
+def test_a_streaming_body_that_begins_a_session_raises(cluster: InProcessCluster) -> None:
+    """No cookie can be sent any more, and the change must not be lost silently."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, more_body=True)
+        scope["session"]["n"] = 1
+        await send({"type": "http.response.body", "body": b"y"})
+
+    with pytest.raises(ChangeAfterResponse):
+        call(cluster, app)
+
+
+def test_a_change_after_the_request_raises_at_once(cluster: InProcessCluster, cookie: str) -> None:
+    """A task that outlives its request is told where the mistake is."""
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(scope["session"])
+        await respond(send)
+
+    call(cluster, app, cookie)
+    with pytest.raises(ChangeAfterResponse):
+        kept[0]["n"] = 2
+
+
+def test_what_a_background_task_changes_is_saved(cluster: InProcessCluster, cookie: str) -> None:
+    """Starlette runs it after the response, before the app returns."""
+
+    async def page(request: Request) -> PlainTextResponse:
+        session = request.session
+
+        async def task() -> None:
+            session["n"] = 2
+
+        return PlainTextResponse("ok", background=BackgroundTask(task))
+
+    app = Starlette(routes=[Route("/", page)], middleware=[Middleware(SessionMiddleware, config=cluster["b"].engine)])
+    answer = call_asgi(app, "/", cookie)
+    assert (answer.status, answer.cookies) == (200, [])
+    assert values(cluster, cookie, "c") == {"n": 2}
+
+
+def test_the_session_is_loaded_before_the_app_runs(cluster: InProcessCluster, cookie: str) -> None:
+    """No look at it needs an await, and no request without our cookie costs a call."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["session"].loaded
+        await respond(send)
+
+    call(cluster, app, cookie, "b")
+    with cluster.silence():
+        call(cluster, app, "other=1", "b")
+
+
+def test_a_session_that_cannot_be_reached_is_a_503_only_for_who_looks(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """A page that does not need it is served, and one that can do without decides for itself."""
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send)
+
+    async def careful(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            scope["session"]["n"]
+        except SessionUnavailable:
+            await respond(send, b"without")
+
+    async def looks(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, str(scope["session"]["n"]).encode())
+
+    assert call(cluster, plain, cookie, unreachable).status == 200
+    assert call(cluster, careful, cookie, unreachable).body == b"without"
+    answer = call(cluster, looks, cookie, unreachable)
+    assert (answer.status, answer.one("retry-after"), answer.cookies) == (503, "1", [])
+
+
+def test_what_an_app_says_after_its_answer_was_replaced_is_dropped(cluster: InProcessCluster, cookie: str) -> None:
+    """One response for one request; the app hears that its client has gone."""
+    heard: list[str] = []
+    engine = cluster["b"].engine
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        other = engine.visit((cookie,), blocking=True)
+        other.session.end()
+        scope["session"]["n"] = 2
+        engine.blocking.run(other.save(), other.budget)
+        await respond(send, more_body=True)
+        heard.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"late"})
+
+    messages = asyncio.run(acall(SessionMiddleware(app, engine), http_scope("/", cookie)))
+    answer = answer_of(messages)
+    assert (answer.status, answer.one("retry-after")) == (409, "0")
+    assert b"late" not in answer.body
+    assert heard == ["http.disconnect"]
+    assert [each["type"] for each in messages] == ["http.response.start", "http.response.body"]
+
+
+def test_two_requests_at_once_never_see_each_others_session(cluster: InProcessCluster) -> None:
+    """A hundred users on one loop: each request has its own session, from the first byte to the save."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        user = scope["path"]
+        assert scope["session"].get("user", user) == user
+        await asyncio.sleep(0)
+        scope["session"]["user"] = user
+        await asyncio.sleep(0)
+        await respond(send, scope["session"]["user"].encode())
+
+    async def crowd() -> None:
+        wrapped = SessionMiddleware(app, cluster["a"].engine)
+        cookies: dict[str, str | None] = {f"/{n}": None for n in range(100)}
+        for _ in range(5):
+            pages = await asyncio.gather(*(acall(wrapped, http_scope(path, cookies[path])) for path in cookies))
+            for path, answer in zip(cookies, map(answer_of, pages), strict=True):
+                assert answer.body == path.encode()
+                cookies[path] = cookies[path] or answer.pair
+
+    asyncio.run(crowd())
+
+
+# --- websocket -----------------------------------------------------------------------------------------------------------
+
+
+def websocket_scope(cookie: str | None = None, **more: Any) -> dict[str, Any]:
+    return {**http_scope("/", cookie), "type": "websocket", "subprotocols": [], "scheme": "ws", **more}
+
+
+def connect(cluster: InProcessCluster, app: AsgiApp, cookie: str | None, host: str = "a", **more: Any) -> list[Message]:
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
+    return asyncio.run(acall(SessionMiddleware(app, cluster[host].engine), websocket_scope(cookie, **more), incoming))
+
+
+async def chat(scope: Any, receive: Any, send: Any) -> None:
+    session = scope["session"]
+    assert (await receive())["type"] == "websocket.connect"
+    session["before"] = "accept"
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        session["said"] = message["text"]
+
+
+def test_a_websocket_has_the_session_and_its_changes_are_saved(cluster: InProcessCluster, cookie: str) -> None:
+    """What it changes before it is accepted and while it is open, key by key."""
+    (accept,) = connect(cluster, chat, cookie, "b")
+    assert b"set-cookie" not in dict(accept["headers"])
+    assert values(cluster, cookie, "c") == {"n": 1, "before": "accept", "said": "hello"}
+
+
+def test_a_websocket_may_begin_a_session_before_it_is_accepted(cluster: InProcessCluster) -> None:
+    """The handshake's answer carries the cookie."""
+    (accept,) = connect(cluster, chat, None)
+    new = dict(accept["headers"])[b"set-cookie"].decode().partition(";")[0]
+    assert values(cluster, new) == {"before": "accept", "said": "hello"}
+
+
+def test_a_closing_websocket_does_not_undo_a_logout(cluster: InProcessCluster, cookie: str) -> None:
+    """It has been open since before the logout; what it changes then is refused, not written back."""
+    engine = cluster["b"].engine
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        assert scope["session"]["n"] == 1
+        other = engine.visit((cookie,), blocking=True)
+        other.session.end()
+        engine.blocking.run(other.save(), other.budget)
+        scope["session"]["seen"] = 1
+
+    with pytest.raises(LateWrite):
+        connect(cluster, app, cookie)
+    assert values(cluster, cookie, "c") == {}
+
+
+def test_a_websocket_without_its_session_is_told_to_try_again(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """Close code 1013, or a whole 503 where the server can send one."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["n"]
+
+    (closed,) = connect(cluster, app, cookie, unreachable)
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1013)
+    start, body = connect(cluster, app, cookie, unreachable, extensions={"websocket.http.response": {}})
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+    assert body["type"] == "websocket.http.response.body"
+
+
+def test_starlettes_websocket_has_it_too(cluster: InProcessCluster, cookie: str) -> None:
+    """`websocket.session`, as with Starlette's own middleware."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(str(websocket.session["n"]))
+        await websocket.close()
+
+    middleware = [Middleware(SessionMiddleware, config=cluster["c"].engine)]
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)], middleware=middleware)
+    sent = asyncio.run(acall(app, websocket_scope(cookie), [{"type": "websocket.connect"}]))
+    assert [each.get("text") for each in sent if each["type"] == "websocket.send"] == ["1"]
