@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .commands import APP_PORT
-from .http1 import Answering, Connection, Cut, Request, Response, Server, request_bytes
+from .http1 import Answering, Connection, Cut, Request, Response, Server, request_bytes, within
 
 INDETERMINATE = b"x-indeterminate"
 SERVED_BY = b"x-served-by"
@@ -70,8 +70,7 @@ class Host:
     async def check(self) -> None:
         """Ask for `/healthz` once and note the outcome."""
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                healthy = await self._healthy()
+            healthy = await within(CHECK_TIMEOUT_S, self._healthy())
         except (OSError, Cut):
             healthy = False
         if healthy:

@@ -1,4 +1,4 @@
-"""What nodes say to each other: calls, replies, and the effects that the generators in `operations` yield.
+"""What nodes say to each other: calls and replies.
 
 A call names one session by its store key and is answered by one reply. A node answers from what it holds and never asks
 another one; the coordinator (the worker that serves the request) does the walking. `Unreachable` is the only reply that
@@ -8,8 +8,7 @@ host they are relative to "now" (`moved_to_clock`), so that no two clocks are ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,7 +16,6 @@ from .node import Member
 from .record import Digest, Key, Lifetime, Owners, Patch, Record
 from .record import moved_to_clock as record_moved
 
-T = TypeVar("T")
 M = TypeVar("M", bound="Message")
 
 
@@ -299,7 +297,21 @@ class Unreachable(Message, frozen=True):
 
 
 Call: TypeAlias = (
-    Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Confirm | Inventory | Heartbeat
+    Fetch
+    | Export
+    | Apply
+    | Deliver
+    | Put
+    | Promote
+    | Settle
+    | Absorb
+    | End
+    | LeaveHint
+    | Freeze
+    | Touch
+    | Confirm
+    | Inventory
+    | Heartbeat
 )
 Reply: TypeAlias = (
     Found
@@ -326,48 +338,6 @@ Reply: TypeAlias = (
     | Broken
     | Unreachable
 )
-
-# --- effects: what a generator yields, and what it is sent back ------------------------------------------------------
-
-
-class Ask(NamedTuple):
-    """One call to one node (this host included). Sent back: its `Reply`."""
-
-    node: str
-    call: Call
-
-
-class AskAll(NamedTuple):
-    """Several calls at once. Sent back: their replies in order, as a tuple."""
-
-    asks: tuple[Ask, ...]
-
-
-class Hedge(NamedTuple):
-    """Ask the first; ask the next when the one before failed, was not good enough or is late. Sent back: a tuple of
-    the replies in order, None for those not asked or not awaited any more."""
-
-    asks: tuple[Ask, ...]
-    good: Callable[[Reply], bool]
-
-
-class Tell(NamedTuple):
-    """Fire and forget. Sent back at once: None."""
-
-    node: str
-    call: Call
-
-
-class Wait(NamedTuple):
-    """Sleep. Sent back: None."""
-
-    seconds: float
-
-
-Effect: TypeAlias = Ask | AskAll | Hedge | Tell | Wait
-Operation: TypeAlias = Generator[Effect, Any, T]
-"""A multi-step rule that ends in a `T`. Run by `runtime.sync_driver`, `runtime.async_driver` or the simulation."""
-
 
 
 def moved_to_clock(message: M, by: float) -> M:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from . import calls
-from .calls import Ask, Operation
+from .effects import Ask, Operation
 from .node import Member, View
 from .placement import live_order
 from .record import Digest, Key, Record
@@ -132,4 +132,3 @@ def _given(me: str, peer: str, key: Key) -> Operation[None]:
     reply = yield Ask(peer, calls.Put(key, record))
     if isinstance(reply, calls.Held):
         yield Ask(me, calls.Settle(key, record.epoch, record.owners, reply.version))
-

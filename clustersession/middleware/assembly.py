@@ -118,9 +118,9 @@ def _assembled(config: Config) -> Backplane:
     if config.mode == "dev":
         _write_lonely_board(store, config, ring())
         return Backplane.of(host, ring, NoPeers(), NoAsyncPeers(), counters, entropy)
-    check_same_secret(store.board, store.set_board, ring_fingerprint(ring()))
     start_node = _node_starter(config)
-    start_node()
+    start_node()  # first: the board may still have a secret that was replaced while all was down, until the node has started
+    check_same_secret(store.board, store.set_board, ring_fingerprint(ring()))
     wiring = Wiring(
         me=lambda: _myself(host, config),
         ring=ring,

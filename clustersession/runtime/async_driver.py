@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import sleep
 from typing import Any, TypeVar
 
-from ..core.calls import Ask, Operation, Wait
+from ..core.effects import Ask, Operation, Wait
 from ..ports import AsyncTransport, Outgoing
 from .budget import Budget
 from .host import Host

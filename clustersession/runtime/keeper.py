@@ -7,7 +7,8 @@ import msgspec
 
 from ..config import Timeouts
 from ..core import membership, upkeep
-from ..core.calls import Beat, Call, Heartbeat, Operation, Reply
+from ..core.calls import Beat, Call, Heartbeat, Reply
+from ..core.effects import Operation
 from ..core.membership import Table
 from ..core.node import Member, State, View
 from ..core.record import Key, Record
@@ -79,9 +80,7 @@ class Keeper:
         leases = {identity: until for identity, until in self._leases.items() if until > now}
         signing = self._signing_kid(members)
         converged = membership.converged(self.table, now, self._timeouts)
-        write_board(
-            self.host.store, Board(members, leases, self.synced, now, converged, self.table.me.incarnation, signing)
-        )
+        write_board(self.host.store, Board(members, leases, self.synced, now, converged, self.table.me.incarnation, signing))
 
     def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
         """The first of this node's keys that every reachable member has announced."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..core.calls import Operation
 from ..core.cookie import should_issue
+from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
 from ..core.record import Lifetime
 from ..core.session_id import store_key

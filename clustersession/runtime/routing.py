@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..core.calls import Ask, AskAll, Call, Effect, Hedge, Reply, Tell, Unreachable, Wait
+from ..core.calls import Call, Reply, Unreachable
+from ..core.effects import Ask, AskAll, Effect, Hedge, Tell, Wait
 from ..core.node import Member
 from ..ports import Outgoing
 from .budget import Budget

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..core.calls import Operation
+from ..core.effects import Operation
 from ..core.operations import (
     Ended,
     EndedBy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import sleep
 from typing import Any, TypeVar
 
-from ..core.calls import Ask, Operation, Wait
+from ..core.effects import Ask, Operation, Wait
 from ..ports import Outgoing, Transport
 from .budget import Budget
 from .host import Host

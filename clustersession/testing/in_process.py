@@ -26,7 +26,7 @@ from ..core.calls import (
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
 from ..core.sealing import Sealer
-from ..ports import Outgoing
+from ..ports import Outgoing, Store
 from ..runtime.board import Board, write_board
 from ..runtime.counters import Counters
 from ..runtime.engine import Backplane, Engine, SystemEntropy
@@ -48,7 +48,8 @@ class Sent(NamedTuple):
 
 
 class InProcessCluster:
-    """Hosts by name. `sent` lists every call between them; `clock` may be replaced by one that tests move."""
+    """Hosts by name. `sent` lists every call between them; `clock` may be one that tests move, `store` gives each host its
+    own (default: in memory)."""
 
     def __init__(
         self,
@@ -56,11 +57,13 @@ class InProcessCluster:
         *,
         secret: str = SECRET,
         clock: Callable[[], float] = hostclock.now,
+        store: Callable[[str], Store] | None = None,
         **settings: object,
     ) -> None:
         defaults = {"cookie": CookieConfig(names=("cs",), secure=False), **settings}
         self.sent: list[Sent] = []
         self.clock = clock
+        self.store_of = store or (lambda name: MemoryStore(now=clock))
         self.ring = KeyRing.parse(secret)
         self._faults: dict[str, str] = {}
         self._states: dict[str, State] = {}
@@ -153,7 +156,7 @@ class InProcessNode:
 
     def __init__(self, cluster: InProcessCluster, config: Config) -> None:
         self.name = config.node
-        self.store = MemoryStore(now=cluster.clock)
+        self.store = cluster.store_of(config.node)
         self.counters = Counters()
         sealer = Sealer(cluster.ring, config.cluster)
         entropy = SystemEntropy()

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from ..config import Limits, Timeouts
 from ..core import calls
-from ..core.calls import Ask, AskAll, Call, Effect, Hedge, Operation, Reply, Tell, Unreachable, Wait
+from ..core.calls import Call, Reply, Unreachable
+from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..core.sealing import Sealer

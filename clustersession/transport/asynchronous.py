@@ -53,22 +53,33 @@ class AsyncioTransport(Client):
 
 
 async def _fulfilled(loop: AbstractEventLoop, want: Want) -> bool:
-    return bool(await _fulfilled_of(loop, {0: want}, want.until))
+    woken: Future[bool] = loop.create_future()
+    timer = loop.call_later(max(0.0, want.until - monotonic()), _wake, woken, False)
+    if want.sock is None:
+        return await woken
+    fd, reading = want.sock.fileno(), want.events == POLLIN
+    (loop.add_reader if reading else loop.add_writer)(fd, _wake, woken, True)
+    try:
+        return await woken
+    finally:
+        timer.cancel()
+        (loop.remove_reader if reading else loop.remove_writer)(fd)
+
+
+def _wake(woken: Future[bool], fulfilled: bool) -> None:
+    if not woken.done():
+        woken.set_result(fulfilled)
 
 
 async def _fulfilled_of(loop: AbstractEventLoop, wants: dict[int, Want], wake_at: float) -> list[int]:
-    woken: Future[None] = loop.create_future()
+    woken: Future[bool] = loop.create_future()
     fulfilled: list[int] = []
 
     def ready(index: int) -> None:
         fulfilled.append(index)
-        wake()
+        _wake(woken, True)
 
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    timer = loop.call_later(max(0.0, wake_at - monotonic()), wake)
+    timer = loop.call_later(max(0.0, wake_at - monotonic()), _wake, woken, False)
     watched = [(index, want.sock.fileno(), want.events) for index, want in wants.items() if want.sock is not None]
     try:
         for index, fd, events in watched:

@@ -51,7 +51,7 @@ def _fulfilled(want: Want) -> bool:
         poller = want.poller = select.poll()
         if want.sock is not None:
             poller.register(want.sock, want.events)
-    return bool(poller.poll(_milliseconds_until(want.until)))
+    return bool(poller.poll(max(0.0, (want.until - monotonic()) * 1e3)))
 
 
 def _fulfilled_of(wants: dict[int, Want], wake_at: float) -> list[int]:
@@ -61,8 +61,4 @@ def _fulfilled_of(wants: dict[int, Want], wake_at: float) -> list[int]:
         if want.sock is not None:
             poller.register(want.sock, want.events)
             indexes[want.sock.fileno()] = index
-    return [indexes[fd] for fd, _ in poller.poll(_milliseconds_until(wake_at))]
-
-
-def _milliseconds_until(time: float) -> float:
-    return max(0.0, (time - monotonic()) * 1e3)
+    return [indexes[fd] for fd, _ in poller.poll(max(0.0, (wake_at - monotonic()) * 1e3))]

@@ -87,7 +87,9 @@ class Connection:
         if isinstance(data, TooLarge):
             return data
         self.asked_at = monotonic()
-        yield from self.send(data, until)
+        sent = self._send(data)
+        if sent < len(data):
+            yield from self._send_rest(data, sent, until)
         readable = self._readable
         readable.until = until
         while True:
@@ -100,7 +102,7 @@ class Connection:
 
     def greet(self, until: float) -> Steps[None]:
         """The hello, and the peer's answer to it."""
-        yield from self.send(self.link.hello(), until)
+        yield from self._send_rest(self.link.hello(), 0, until)
         self._readable.until = until
         while self.link.peer is None:
             if not (yield self._readable):
@@ -120,10 +122,7 @@ class Connection:
         except Closed:
             return False
 
-    def send(self, data: bytes, until: float) -> Steps[None]:
-        sent = self._send(data)
-        if sent == len(data):
-            return
+    def _send_rest(self, data: bytes, sent: int, until: float) -> Steps[None]:
         self.broken = True
         while sent < len(data):
             if not (yield Want(self._sock, POLLOUT, until)):

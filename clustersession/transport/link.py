@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from ..core.calls import Broken, Call, Confirm, Full, Reply, TooLarge, Unreachable
 from ..core.channel import NONCE_BYTES, OVERHEAD_BYTES
@@ -113,14 +113,6 @@ class Initiator:
         self._reader.body_bytes_max = self._wiring.limits.message_bytes_max
 
 
-class _Asked(NamedTuple):
-    """An authenticated request that has not been answered yet; `sent` in the seconds of its sender's clock."""
-
-    line: bytes
-    sent: float
-    data: bytes
-
-
 class Responder:
     """The end that answers. `admit` may refuse a peer whose hello is in order, by `PeerRefused`."""
 
@@ -131,7 +123,7 @@ class Responder:
         self._ring = wiring.ring()
         self.reader = Reader(REQUEST_HEAD, self._arrived, HELLO_BYTES_MAX)
         self._channel: Channel | None = None
-        self._asked: deque[_Asked] = deque()
+        self._asked: deque[tuple[bytes, float, bytes]] = deque()  # line, sent (seconds of the sender's clock), data
         self._hello = b""
         self.proven = False  # an authenticated request has arrived: the peer is no replay
 
@@ -185,7 +177,7 @@ class Responder:
         if not self.proven:
             self.proven = True
             self.reader.body_bytes_max = self._wiring.limits.message_bytes_max
-        self._asked.append(_Asked(line, int(sent, 16) / 1e6, data))
+        self._asked.append((line, int(sent, 16) / 1e6, data))
 
     def _accept(self, line: bytes, body: bytes) -> None:
         if line != HELLO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from clustersession.ports import KEEP, Change, Store
 from clustersession.store import LmdbStore, MemoryStore
+from clustersession.store.place import SHARED_MEMORY
 from clustersession.store.rows import STEP_S
 
 OWNERS = ("a", "b", "c")
@@ -32,7 +34,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.time = 1000.0
-        self.directory = Path(tempfile.mkdtemp())
+        self.directory = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None))
         self.store: Store = MemoryStore(now=lambda: self.time) if self.kind == "memory" else self.opened()
         self.data: dict[bytes, tuple[bytes, float]] = {}
         self.hints: dict[str, dict[bytes, float]] = {owner: {} for owner in OWNERS}

@@ -45,13 +45,13 @@ if not settings.configured:
     )
     django.setup()
 
-from django.contrib import admin  # noqa: E402  (needs the settings)
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402
-from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
-from django.urls import path, re_path  # noqa: E402
+from django.contrib import admin
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.urls import path, re_path
 
-from clustersession.integrations.django.source import use  # noqa: E402
-from tests.integrations.apps import act  # noqa: E402
+from clustersession.integrations.django.source import use
+from tests.integrations.apps import act
 
 
 def stream(request: HttpRequest) -> StreamingHttpResponse:

@@ -9,6 +9,7 @@ import pytest
 
 from clustersession.core.calls import Fetch
 from clustersession.core.session import Session
+from clustersession.errors import SessionRefused
 from clustersession.integrations.django import source
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations.apps import (
@@ -266,9 +267,7 @@ def elsewhere(cluster: InProcessCluster, host: str, cookie: str, change: Callabl
 
 
 @pytest.mark.parametrize("change", [Session.end, Session.rotate], ids=["logout", "rotation"])
-def test_a_write_that_comes_too_late_is_refused(
-    site: Site, cluster: InProcessCluster, change: Callable[[Session], None]
-) -> None:
+def test_a_write_that_comes_too_late_is_refused(site: Site, cluster: InProcessCluster, change: Callable[[Session], None]) -> None:
     """The session ended while this request was at work: 409, to be repeated at once; nothing is set, nothing revived."""
     cookie = pair(site.get("a", "/login/7"))
     meanwhile.append(elsewhere(cluster, "c", cookie, change))
@@ -310,8 +309,8 @@ def test_what_no_session_can_hold_is_an_error_of_the_app(site: Site, cluster: In
     cookie = pair(site.get("a", "/set/k/v"))
     try:
         answer = site.get("b", path, cookie)
-    except Exception as error:
-        assert type(error).__name__ in ("SessionTooLarge", "ValueNotSupported")
+    except SessionRefused:
+        assert site.framework not in ("flask", "django", "django_async"), "these make a page of it"
     else:
         assert (answer.status, session_cookies(answer)) == (500, [])
     assert site.values("c", cookie) == {"k": "v"}

@@ -272,9 +272,7 @@ def test_a_closing_websocket_does_not_undo_a_logout(cluster: InProcessCluster, c
     assert values(cluster, cookie, "c") == {}
 
 
-def test_a_websocket_without_its_session_is_told_to_try_again(
-    cluster: InProcessCluster, cookie: str, unreachable: str
-) -> None:
+def test_a_websocket_without_its_session_is_told_to_try_again(cluster: InProcessCluster, cookie: str, unreachable: str) -> None:
     """Close code 1013, or a whole 503 where the server can send one."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

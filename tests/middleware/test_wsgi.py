@@ -39,6 +39,10 @@ def made(cluster: InProcessCluster, **values: object) -> str:
     return call(cluster, app).pair
 
 
+def failing() -> None:
+    raise ZeroDivisionError
+
+
 def call(cluster: InProcessCluster, app: App, cookie: str | None = None, host: str = "a") -> Answer:
     return call_wsgi(SessionMiddleware(app, cluster[host].engine), "/", cookie)
 
@@ -60,8 +64,9 @@ class Server:
         self.heads.append((status, headers))
         return self.written.append
 
-    def serve(self, app: Any, cookie: str | None = None, **environ: Any) -> Iterable[bytes]:
-        body: Iterable[bytes] = app(environ_of("/", cookie, **environ), self.start_response)
+    def serve(self, app: Any, cookie: str | None = None, file_wrapper: Any = None) -> Iterable[bytes]:
+        more = {} if file_wrapper is None else {"wsgi.file_wrapper": file_wrapper}
+        body: Iterable[bytes] = app(environ_of("/", cookie, **more), self.start_response)
         return body
 
 
@@ -208,8 +213,7 @@ def test_a_file_reaches_the_server_as_it_is(cluster: InProcessCluster) -> None:
         start_response(OK, PLAIN)
         return file
 
-    given = {"wsgi.file_wrapper": FileWrapper}
-    assert Server().serve(SessionMiddleware(app, cluster["a"].engine), **given) is file
+    assert Server().serve(SessionMiddleware(app, cluster["a"].engine), file_wrapper=FileWrapper) is file
 
 
 def test_a_file_wrapper_that_is_a_function_does_no_harm(cluster: InProcessCluster) -> None:
@@ -219,7 +223,7 @@ def test_a_file_wrapper_that_is_a_function_does_no_harm(cluster: InProcessCluste
         start_response(OK, PLAIN)
         return iter([b"x"])
 
-    body = Server().serve(SessionMiddleware(app, cluster["a"].engine), **{"wsgi.file_wrapper": lambda file: file})
+    body = Server().serve(SessionMiddleware(app, cluster["a"].engine), file_wrapper=lambda file: file)
     assert list(body) == [b"x"]
 
 
@@ -293,7 +297,7 @@ def test_an_error_page_replaces_a_response_that_was_not_sent(cluster: InProcessC
         environ[SESSION]["n"] = 2
         start_response(OK, PLAIN)
         try:
-            raise ZeroDivisionError
+            failing()
         except ZeroDivisionError:
             start_response("500 Oops", [*PLAIN, ("X-Error", "1")], sys.exc_info())
         return [b"error"]
@@ -313,7 +317,7 @@ def test_an_error_after_the_save_keeps_the_new_cookie(cluster: InProcessCluster)
 
     def body(start_response: Any) -> Iterator[bytes]:
         try:
-            raise ZeroDivisionError
+            failing()
         except ZeroDivisionError:
             start_response("500 Oops", PLAIN, sys.exc_info())
         yield b"error"
@@ -332,7 +336,7 @@ def test_an_error_after_the_first_byte_is_the_servers(cluster: InProcessCluster)
         write = start_response(OK, PLAIN)
         write(b"one")
         try:
-            raise ZeroDivisionError
+            failing()
         except ZeroDivisionError:
             start_response("500 Oops", PLAIN, sys.exc_info())
         return []

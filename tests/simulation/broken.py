@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clustersession.core import calls, replica
+from clustersession.core.effects import Tell
 from clustersession.core.operations import saving
 from clustersession.core.operations.outcome import Placement, Saved
 from clustersession.core.record import Record, patched
@@ -22,8 +23,8 @@ def ack_before_the_backup(patch: pytest.MonkeyPatch) -> None:
     def delivered(_: Any, key: bytes, placement: Placement, what: Any, applied: calls.Applied) -> Any:
         backup = placement.owners[1]
         if backup is not None:
-            yield calls.Tell(backup, calls.Deliver(key, placement.epoch, applied.version, placement.owners, what))
-            yield calls.Tell(placement.owners[0], calls.Settle(key, placement.epoch, placement.owners, applied.version))
+            yield Tell(backup, calls.Deliver(key, placement.epoch, applied.version, placement.owners, what))
+            yield Tell(placement.owners[0], calls.Settle(key, placement.epoch, placement.owners, applied.version))
         return Saved(placement, applied.version, copies=2)
 
     patch.setattr(saving, "_delivered", delivered)

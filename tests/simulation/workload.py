@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from clustersession.core.calls import Operation
+from clustersession.core.effects import Operation
 from clustersession.core.operations import (
     Cluster,
     Ended,

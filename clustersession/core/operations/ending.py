@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, AskAll, Operation, Tell
+from ..effects import Ask, AskAll, Operation, Tell
 from ..record import Key
 from .moving import moved
 from .outcome import Cluster, EndedBy, EndOutcome, Placement, Unavailable
@@ -13,9 +13,7 @@ from .outcome import Cluster, EndedBy, EndOutcome, Placement, Unavailable
 TRIES_MAX: Final = 4
 
 
-def end(
-    cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None
-) -> Operation[EndOutcome]:
+def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None) -> Operation[EndOutcome]:
     """Acked when every owner of the highest epoch seen holds the tombstone: two nodes, or one if there is no other."""
     walk = _Walk(placement)
     for _ in range(TRIES_MAX):

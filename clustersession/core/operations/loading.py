@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, AskAll, Hedge, Operation
+from ..effects import Ask, AskAll, Hedge, Operation
 from ..placement import live_order
 from ..record import Record, accepted
 from .moving import completed, moved

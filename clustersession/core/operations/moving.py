@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, Operation, Reply, Tell
+from ..calls import Reply
+from ..effects import Ask, Operation, Tell
 from ..placement import choose_backup
 from ..record import Key, Record
 from .outcome import Cluster, Placement
@@ -49,9 +50,7 @@ def _promote(cluster: Cluster, survivor: str, call: calls.Promote) -> Operation[
     return reply
 
 
-def _settled(
-    key: Key, record: Record, version: int
-) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
+def _settled(key: Key, record: Record, version: int) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
     """Both hold it. Accepted it is if the survivor has not moved on meanwhile; only then the backup is told."""
     survivor, backup = record.owners
     assert backup is not None

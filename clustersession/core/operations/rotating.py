@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, Operation, Tell, Wait
+from ..effects import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from .ending import end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..calls import Ask, Operation, Tell, Wait
+from ..effects import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
 from ..record import Key, Lifetime, Patch, Record, patched
 from .moving import completed, moved, taught
@@ -67,9 +67,7 @@ def _taken_over(
     return _followed(result, f"{survivor} could not take over from {lost}")
 
 
-def _followed(
-    result: tuple[Placement, Record | None] | calls.Gone | None, why: str
-) -> Placement | Ended | Unavailable:
+def _followed(result: tuple[Placement, Record | None] | calls.Gone | None, why: str) -> Placement | Ended | Unavailable:
     match result:
         case calls.Gone():
             return Ended(result.reason)
@@ -104,9 +102,7 @@ def _delivered(
     return (yield from _taken_over(cluster, key, placement.epoch, master, backup))
 
 
-def _delivery(
-    cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied
-) -> Operation[calls.Reply]:
+def _delivery(cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied) -> Operation[calls.Reply]:
     master, backup = placement.owners
     assert backup is not None
     if not applied.repeat:

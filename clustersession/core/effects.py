@@ -1,0 +1,49 @@
+"""What the generators of `operations` and `upkeep` yield, and what they are sent back. A driver carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from .calls import Call, Reply
+
+T = TypeVar("T")
+
+
+class Ask(NamedTuple):
+    """One call to one node (this host included). Sent back: its `Reply`."""
+
+    node: str
+    call: Call
+
+
+class AskAll(NamedTuple):
+    """Several calls at once. Sent back: their replies in order, as a tuple."""
+
+    asks: tuple[Ask, ...]
+
+
+class Hedge(NamedTuple):
+    """Ask the first; ask the next when the one before failed, was not good enough or is late. Sent back: a tuple of
+    the replies in order, None for those not asked or not awaited any more."""
+
+    asks: tuple[Ask, ...]
+    good: Callable[[Reply], bool]
+
+
+class Tell(NamedTuple):
+    """Fire and forget. Sent back at once: None."""
+
+    node: str
+    call: Call
+
+
+class Wait(NamedTuple):
+    """Sleep. Sent back: None."""
+
+    seconds: float
+
+
+Effect: TypeAlias = Ask | AskAll | Hedge | Tell | Wait
+Operation: TypeAlias = Generator[Effect, Any, T]
+"""A multi-step rule that ends in a `T`. Run by `runtime.sync_driver`, `runtime.async_driver` or the simulation."""
