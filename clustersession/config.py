@@ -33,18 +33,30 @@ class CookieConfig:
 def _check_cookie(cookie: CookieConfig) -> None:
     name = "CLUSTERSESSION_COOKIE_NAME"
     if not cookie.names or not all(_is_token(each) for each in cookie.names):
-        raise ConfigError(name, "a cookie name is empty or has characters a cookie name cannot have", "Use letters, digits, '-' and '_'.")
+        raise ConfigError(
+            name, "a cookie name is empty or has characters a cookie name cannot have", "Use letters, digits, '-' and '_'."
+        )
     for each in cookie.names:
         if len(each) + SESSION_ID_BYTES > COOKIE_PAIR_BYTES_MAX:
             raise ConfigError(name, f"a name of {len(each)} characters is more than a browser keeps", "Choose a short name.")
         if each.startswith(("__Host-", "__Secure-")) and not cookie.secure:
-            raise ConfigError(name, f"{each!r} needs the Secure attribute", "Set CLUSTERSESSION_COOKIE_SECURE=1, or choose a name without prefix.")
+            raise ConfigError(
+                name,
+                f"{each!r} needs the Secure attribute",
+                "Set CLUSTERSESSION_COOKIE_SECURE=1, or choose a name without prefix.",
+            )
         if each.startswith("__Host-") and (cookie.domain is not None or cookie.path != "/"):
-            raise ConfigError(name, f"{each!r} allows no Domain and only Path=/", "Drop the domain and path, or name the cookie '__Secure-cs'.")
+            raise ConfigError(
+                name, f"{each!r} allows no Domain and only Path=/", "Drop the domain and path, or name the cookie '__Secure-cs'."
+            )
     if cookie.samesite not in ("Lax", "Strict", "None"):
-        raise ConfigError("CLUSTERSESSION_COOKIE_SAMESITE", f"{cookie.samesite!r} is not one of Lax, Strict, None", "Choose one of these.")
+        raise ConfigError(
+            "CLUSTERSESSION_COOKIE_SAMESITE", f"{cookie.samesite!r} is not one of Lax, Strict, None", "Choose one of these."
+        )
     if (cookie.samesite == "None" or cookie.partitioned) and not cookie.secure:
-        raise ConfigError("CLUSTERSESSION_COOKIE_SAMESITE", "SameSite=None and Partitioned need Secure", "Set CLUSTERSESSION_COOKIE_SECURE=1.")
+        raise ConfigError(
+            "CLUSTERSESSION_COOKIE_SAMESITE", "SameSite=None and Partitioned need Secure", "Set CLUSTERSESSION_COOKIE_SECURE=1."
+        )
     for setting, text in (("CLUSTERSESSION_COOKIE_DOMAIN", cookie.domain), ("CLUSTERSESSION_COOKIE_PATH", cookie.path)):
         if text is not None and not _is_attribute(text):
             raise ConfigError(setting, f"{text[:64]!r} cannot stand in a cookie", "Use printable ASCII without ';'.")

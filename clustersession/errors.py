@@ -60,7 +60,8 @@ class LateWrite(SessionRefused):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"the session was ended meanwhile ({reason}), so this change was not saved; repeat the request with the cookie the browser has now"
+            f"the session was ended meanwhile ({reason}), so this change was not saved; repeat the request with the cookie the "
+            "browser has now"
         )
 
 
@@ -69,9 +70,7 @@ class SessionTooLarge(SessionRefused):
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         self.what, self.size, self.limit = what, size, limit
-        super().__init__(
-            f"{what} is {size}, the limit is {limit}; keep large data elsewhere and only its key in the session"
-        )
+        super().__init__(f"{what} is {size}, the limit is {limit}; keep large data elsewhere and only its key in the session")
 
 
 class ValueNotSupported(SessionRefused):
@@ -100,7 +99,8 @@ class ShardDown(StoreError):
     def __init__(self, shard: int, holder_pid: int | None) -> None:
         self.shard, self.holder_pid = shard, holder_pid
         super().__init__(
-            f"sixteenth {shard:x} of the store is locked by process {holder_pid or 'unknown'}, which does not move; resume or kill that process"
+            f"sixteenth {shard:x} of the store is locked by process {holder_pid or 'unknown'}, which does not move; resume or "
+            "kill that process"
         )
 
 

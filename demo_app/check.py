@@ -61,6 +61,7 @@ def _run_once(options: argparse.Namespace, seed: int, reports: list[dict[str, An
         return 1 if tally.shortcomings() else 0
     except FaultFailed as failure:
         _say(f"the check could not be carried out: {failure}")
+        _say_logs(cluster)
         return 2
     finally:
         cluster.close()

@@ -86,7 +86,7 @@ class Cluster:
         while not (await self._says_ok(name, ADMIN_PORT, b"/readyz") and await self._says_ok(name, APP_PORT, b"/healthz")):
             server = self._servers.get(name)
             if server is None or server.poll() is not None or time.monotonic() > deadline:
-                raise FaultFailed(f"{name} did not become ready; its log ends with:\n{self.log_end(name)}")
+                raise FaultFailed(f"{name} did not become ready")
             await asyncio.sleep(_POLL_S)
 
     async def settled(self) -> None:

@@ -69,19 +69,28 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Channel:
-    """An open connection: both directions, and whom it leads to. `kid` names the key of the ring that it stands on."""
+    """An open connection: both directions, and whom it leads to."""
 
-    __slots__ = ("_offset", "kid", "peer", "replies", "requests")
+    __slots__ = ("_key", "_offset", "peer", "replies", "requests")
 
     def __init__(self, key: Key, transcript: bytes, salt: bytes, peer: Hello, offset: float) -> None:
         keys = HKDF(SHA256(), 2 * KEY_BYTES, salt, b"clustersession connection" + transcript).derive(key.hello)
         version = min(WIRE_VERSION, peer.wire)
         self.requests, self.replies = Direction(keys[:KEY_BYTES], version), Direction(keys[KEY_BYTES:], version)
-        self.kid, self.peer = key.kid, peer
+        self._key, self.peer = key, peer
         self._offset = offset
 
     def __repr__(self) -> str:
         return f"<Channel with {self.peer.identity!r}: requests {self.requests!r}, replies {self.replies!r}>"
+
+    @property
+    def kid(self) -> int:
+        """The number of the key it stands on."""
+        return self._key.kid
+
+    def stands_on(self, ring: KeyRing) -> bool:
+        """Whether the key of this connection is in `ring`: a number that stands for another secret now does not count."""
+        return ring.get(self._key.kid) == self._key
 
     def age(self, sent: float, now: float) -> float:
         """Seconds a request was on its way, by the offset of the two clocks that the hello showed."""

@@ -88,7 +88,7 @@ def _about_other(table: Table, said: Member, now: float) -> Table:
         return _with(table, Entry(_in_state(said, state), known.heard, _since(known, state, now)))
     leaving = said.state.departing and not known.member.state.departing
     if said.incarnation == known.member.incarnation and (leaving or said.state is State.LEFT):
-        return _with(table, Entry(_in_state(known.member, said.state), known.heard, now))
+        return _with(table, Entry(_in_state(known.member, said.state), known.heard, _since(known, said.state, now)))
     return table
 
 

@@ -118,7 +118,8 @@ class ClusterSessionInterface(SessionInterface):
             visit.life_key = PERMANENT
             if session.get(PERMANENT):
                 visit.max_age_s = int(app.permanent_session_lifetime.total_seconds())
-            engine.blocking.run(visit.save(), visit.budget)
+            if visit.pending():
+                engine.blocking.run(visit.carry_out(), visit.budget)
         return visit.headers()
 
     def _end_with(self, response: Response, visit: Visit) -> None:
@@ -127,7 +128,7 @@ class ClusterSessionInterface(SessionInterface):
             return
 
         def save_rest() -> None:
-            visit.renew_budget()
+            visit.start()
             try:
                 self._engine().blocking.run(visit.save(), visit.budget)
             finally:

@@ -40,7 +40,7 @@ class SessionMiddleware:
             return
         engine = self._engine() if self._engine.is_open else await self._engine.opened()
         visit = engine.visit([value for name, value in scope["headers"] if name == b"cookie"], blocking=False)
-        if visit.ticket is not None:
+        if not visit.load_here():
             await engine.asynchronous.run(visit.load(), visit.budget)
         scope["session"] = visit.session
         exchange = _Exchange(engine, visit, scope, receive, send)
@@ -85,18 +85,16 @@ class _Exchange:
 
     async def _saved(self) -> SessionHeaders:
         visit = self._visit
-        if visit.session.accessed:
-            await self._engine.asynchronous.run(visit.save(), visit.budget)
+        if visit.pending():
+            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
         return visit.headers()
 
     async def finish(self) -> None:
         """The app has returned: save what it has changed since the response started."""
         visit = self._visit
-        if self._replaced or not visit.session.accessed:
-            return
-        visit.headers()
-        visit.renew_budget()
-        await self._engine.asynchronous.run(visit.save(), visit.budget)
+        if not self._replaced and visit.pending():
+            visit.start()
+            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
 
     async def replace(self, error: SessionUnavailable | LateWrite) -> None:
         """The answer in place of the app's, if nothing has been sent. Raises `error` if something has."""

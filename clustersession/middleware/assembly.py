@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
+from time import sleep
 from typing import Final, TypeAlias
 
 from .. import hostclock
@@ -26,6 +28,10 @@ from ..store import open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.wiring import Wiring
+
+START_ONE: Final = "Start `clustersession node`, or the app with `clustersession run -- ...`, or set CLUSTERSESSION_SPAWN=1."
+_LOOK_EVERY_S: Final = 0.02
+log: Final = logging.getLogger("clustersession")
 
 Settings: TypeAlias = Config | Engine | None
 """What a middleware can be given: nothing (the environment decides), settings, or a ready engine (as tests have it)."""
@@ -55,19 +61,19 @@ class EngineSource:
         else:
             self.config = settings
         self._opened: Engine | None = self._fixed
-        self._pid = os.getpid()
+        self._process = -1
 
     def __call__(self) -> Engine:
         """The engine, opened now if this is the first request in this process; that may take a moment."""
-        if self._opened is not None and (self._pid == os.getpid() or self._fixed is not None):
+        if self._opened is not None and (self._process == _process or self._fixed is not None):
             return self._opened
-        engine = Engine(self.config, _shared_by_all_apps(self.config))
-        self._opened, self._pid = engine, os.getpid()
+        self._opened = engine = Engine(self.config, _shared_by_all_apps(self.config))
+        self._process = _process
         return engine
 
     @property
     def is_open(self) -> bool:
-        return self._opened is not None and (self._pid == os.getpid() or self._fixed is not None)
+        return self._opened is not None and (self._process == _process or self._fixed is not None)
 
     async def opened(self) -> Engine:
         """The same without blocking the event loop."""
@@ -76,14 +82,18 @@ class EngineSource:
 
 # --- one backplane for all apps of a process -------------------------------------------------------------------------
 
-_open: dict[tuple[int, Config], Backplane] = {}
+_open: dict[Config, Backplane] = {}
+_inherited: list[dict[Config, Backplane]] = []
 _opening = Lock()
+_process = 0  # how many forks away from the first: getpid() for every request would cost more than a look-up in the store
 
 
 def _forget_the_parent() -> None:
-    """In a forked child: what the parent had open is not ours, and nobody here holds its lock."""
-    global _opening  # noqa: PLW0603
+    """In a forked child: what the parent had open is not ours to use nor to close, and nobody here holds its lock."""
+    global _opening, _process  # noqa: PLW0603
     _opening = Lock()
+    _process += 1
+    _inherited.append(dict(_open))
     _open.clear()
 
 
@@ -94,9 +104,9 @@ def _shared_by_all_apps(config: Config) -> Backplane:
     """What does not depend on how one app's cookies are and how long its sessions live."""
     common = replace(config, cookie=CookieConfig(), lifetimes=Lifetimes(), lifetimes_set=False, principal_keys=())
     with _opening:
-        backplane = _open.get((os.getpid(), common))
+        backplane = _open.get(common)
         if backplane is None:
-            backplane = _open[os.getpid(), common] = _assembled(config)
+            backplane = _open[common] = _assembled(config)
         return backplane
 
 
@@ -119,8 +129,10 @@ def _assembled(config: Config) -> Backplane:
         _write_lonely_board(store, config, ring())
         return Backplane.of(host, ring, NoPeers(), NoAsyncPeers(), counters, entropy)
     start_node = _node_starter(config)
+    began = hostclock.now()
     start_node()  # first: the board may still have a secret that was replaced while all was down, until the node has started
     check_same_secret(store.board, store.set_board, ring_fingerprint(ring()))
+    _await_node(host, config, began)
     wiring = Wiring(
         me=lambda: _myself(host, config),
         ring=ring,
@@ -133,6 +145,17 @@ def _assembled(config: Config) -> Backplane:
         tls=config.tls,
     )
     return Backplane.of(host, ring, BlockingTransport(wiring), AsyncioTransport(wiring), counters, entropy, start_node)
+
+
+def _await_node(host: Host, config: Config, began: float) -> None:
+    """Wait until the node has written its first board: before that, this host knows no peer and vouches for nothing."""
+    while hostclock.now() - host.board.tick > config.timeouts.lease_s:
+        if hostclock.now() - began >= config.timeouts.ready_s:
+            log.warning(
+                "no node runs on this host (%s): until one does, no stored session can be read here. %s", config.node, START_ONE
+            )
+            return
+        sleep(_LOOK_EVERY_S)
 
 
 def _node_starter(config: Config) -> Callable[[], None]:

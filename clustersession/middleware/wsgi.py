@@ -86,8 +86,8 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         visit = self._visit
-        if visit.session.accessed:
-            self._engine.blocking.run(visit.save(), visit.budget)
+        if visit.pending():
+            self._engine.blocking.run(visit.carry_out(), visit.budget)
         self._session = visit.headers()
         self._begin(self._session)
 
@@ -102,9 +102,9 @@ class _Response:
     def save_rest(self) -> None:
         """Save what has changed since the response started."""
         visit = self._visit
-        if self._write is not None and visit.session.accessed and not visit.session.closed:
-            visit.renew_budget()
-            self._engine.blocking.run(visit.save(), visit.budget)
+        if self._write is not None and not visit.session.closed and visit.pending():
+            visit.start()
+            self._engine.blocking.run(visit.carry_out(), visit.budget)
 
     def end(self) -> None:
         """The body has been sent, or given up."""

@@ -133,7 +133,7 @@ class Cookies:
         return self._tag(key, master), None if backup is None else self._tag(key, backup)
 
     def _tag(self, key: Key, identity: str) -> str:
-        member = self._host.view.get(identity)
+        member = self._host.last_view.get(identity)
         port = self._port if member is None else member.port
         tag = self._tags.get((key.kid, identity, port))
         if tag is None:

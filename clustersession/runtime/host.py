@@ -82,6 +82,11 @@ class Host:
         self.board  # noqa: B018  (reads the board anew)
         return self._view
 
+    @property
+    def last_view(self) -> View:
+        """The view as of the last call or look at the board: for what the next call checks anyway."""
+        return self._view
+
     def owner_of(self, ring: KeyRing, kid: int, tag: str) -> str | None:
         """The member that an ID's tag names. The port may have changed since: the identity's half decides."""
         tags = self._tags.get(kid)

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..core.cookie import should_issue
+from ..core.calls import Fetch
 from ..core.effects import Operation
-from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
+from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load, vouched
 from ..core.record import Lifetime
 from ..core.session_id import store_key
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import NOTHING, SessionHeaders
+from .issuing import is_due, issued
 from .session import RequestSession
 from .stored import (
     Principal,
@@ -50,6 +51,7 @@ class Visit:
 
     __slots__ = (
         "_blocking",
+        "_changes",
         "_deleted",
         "_engine",
         "_outcome",
@@ -78,6 +80,7 @@ class Visit:
         self._engine, self.ticket, self._blocking = engine, ticket, blocking
         self._outcome: LoadOutcome | None = None
         self._stored: Stored | None = None
+        self._changes: Mapping[str, bytes | None] = {}
         self._reserved: bytes | None = None
         self._resolved: tuple[str | None, str | None] | None = None  # the owners that the ID names, if all are members
         self._superseded = self._sent = self._deleted = False
@@ -94,12 +97,29 @@ class Visit:
 
     def _demand(self) -> None:
         """The app looks at a session that is not loaded. Raises `SessionUnavailable`, at once if it was tried before."""
-        if self._outcome is None and self._blocking is not None:
+        if self._outcome is None and self._blocking is not None and not self.load_here():
             self._blocking.run(self.load(), self.budget)
         if self._outcome is None:
             raise RuntimeError("the session was looked at before it was loaded; in async code await its load first")
         if type(self._outcome) is Unavailable and not self._engine.anonymous:
             raise SessionUnavailable(self._outcome.why)
+
+    def load_here(self) -> bool:
+        """Fill `session` from this host's own store, if this host is an owner that may answer alone. No driver is needed."""
+        engine, ticket = self._engine, self.ticket
+        if self._outcome is not None or ticket is None:
+            return True
+        host, sid = engine.host, ticket.sid
+        owners = ticket.owners(host.last_view, host, engine.ring())
+        if host.me not in owners:
+            return False
+        record = vouched(host.handle(Fetch(sid.key, _age(sid.born))), sid.floor)
+        if record is None:
+            return False
+        self._resolved = owners
+        self._outcome = outcome = Loaded(record)
+        self._loaded(outcome, sid.token, engine.now())
+        return True
 
     def load(self) -> Operation[None]:
         """Fill `session`, without network if this host may answer alone. Raises nothing: what is missing shows on access."""
@@ -112,10 +132,9 @@ class Visit:
         else:
             cluster = engine.cluster()
             master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
-            age = max(0.0, time() - 60.0 * (sid.born + 1))
             patience_over = engine.outages.patience_over(sid.key, now)
-            self._resolved = None if sid.backup is not None and backup is None else (master, backup)
-            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, age, patience_over)
+            self._resolved = (master, backup)
+            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, _age(sid.born), patience_over)
             outcome = yield from load(cluster, target)
         self._outcome = outcome
         if isinstance(outcome, Loaded):
@@ -158,27 +177,42 @@ class Visit:
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 
-    def save(self, write: bool = True) -> Operation[None]:
-        """Store what the app has changed since the last save. Without `write` only an end and a rotation count (as after
-        an error in frameworks that then drop changes).
+    def pending(self, write: bool = True) -> bool:
+        """Whether there is anything to save, for `carry_out`: for nearly every read there is not, and no driver is needed.
 
-        Raises `SessionUnavailable`, `LateWrite`, `SessionTooLarge`, `ValueNotSupported`, and `ChangeAfterResponse`.
+        Without `write` only an end and a rotation count (as after an error in frameworks that then drop changes). Raises
+        `ValueNotSupported`.
         """
-        session = self.session
+        session, stored = self.session, self._stored
         if not session.accessed or not session.loaded:
-            return
+            return False
+        self._changes = changes = session.changes() if write else {}
+        self.must_exist = self.must_exist and write
+        if changes or session.ended or session.rotation is not None or session.lifetime_change is not None or self.must_exist:
+            return True
+        unused = stored is None or self._superseded or self._sent or stored.copies is not None
+        return not unused and stored is not None and stored.untouched_for(self._engine.now())
+
+    def save(self, write: bool = True) -> Operation[None]:
+        """Store what the app has changed since the last save: `pending` and `carry_out` in one."""
+        if self.pending(write):
+            yield from self.carry_out()
+
+    def carry_out(self) -> Operation[None]:
+        """Store what `pending` has found. Raises `SessionUnavailable`, `LateWrite`, `SessionTooLarge`, `ValueNotSupported` and
+        `ChangeAfterResponse`."""
+        session, changes = self.session, self._changes
         if session.ended:
             yield from self._end()
-        changes = session.changes() if write else {}
         stored = self._stored
         if self._superseded:
             self._refuse_late(changes)
         elif stored is not None:
             if changes or session.rotation is not None or session.lifetime_change is not None:
                 yield from self._keep(stored, changes)
-            elif stored.copies is None and stored.untouched_for(self._engine.now()):
+            else:
                 yield from touch_session(self._engine, stored)
-        elif changes or (write and self.must_exist):
+        elif changes or self.must_exist:
             yield from self._create(changes)
         elif session.ended:
             session.saved({}, None)
@@ -308,38 +342,19 @@ class Visit:
     def _cookies(self) -> tuple[str, ...]:
         stored, ticket, cookies = self._stored, self.ticket, self._engine.cookies
         if stored is None:
-            return (cookies.deleted(ticket.name),) if self._deleted and ticket is not None else ()
-        if self._superseded or not (self.reissue or self._is_due(stored)):
+            return self._deletion()
+        if self._superseded or not (self.reissue or is_due(cookies, ticket, self._resolved, stored, self.max_age_s)):
             return ()
-        issued = cookies.issued(stored.token, stored.owners, stored.floor, self.max_age_s)
-        if ticket is not None and ticket.name != cookies.name:
-            return issued, cookies.deleted(ticket.name)
-        return (issued,)
+        return issued(cookies, ticket, stored, self.max_age_s)
 
-    def _is_due(self, stored: Stored) -> bool:
-        had = None if self.ticket is None else self.ticket.sid
-        if self.ticket is None or had is None or had.key != stored.key:
-            return True
-        owners = stored.owners
-        if self._resolved == owners and stored.copies is None and self.max_age_s is None:
-            return False  # the rule below would say so too; nearly every read ends here
-        master_tag, backup_tag = self._engine.cookies.tags(owners, had.kid)
-        return should_issue(
-            had=had,
-            key=stored.key,
-            master_tag=master_tag,
-            backup_tag=backup_tag,
-            copies_acked=stored.copies,
-            owners=1 if owners[1] is None else 2,
-            cookie_age_s=time() - 60.0 * had.born,
-            persistent_max_age_s=self.max_age_s,
-        )
+    def _deletion(self) -> tuple[str, ...]:
+        ticket = self.ticket
+        return (self._engine.cookies.deleted(ticket.name),) if self._deleted and ticket is not None else ()
 
     def refusal_headers(self) -> SessionHeaders:
         """What goes out with the answer that replaces the app's: the deletion of a cookie whose session was to end."""
         self._sent = True
-        deleted = self._deleted and self.ticket is not None
-        return SessionHeaders((self._engine.cookies.deleted(self.ticket.name),) if deleted and self.ticket else (), vary=True)
+        return SessionHeaders(self._deletion(), vary=True)
 
     @property
     def unavailable(self) -> bool:
@@ -354,13 +369,19 @@ class Visit:
             return None
         return self._engine.cookies.id_text(stored.token, stored.owners, stored.floor)
 
-    def renew_budget(self) -> None:
-        """After the response has started nobody waits for this request any more, so it may wait for peers anew."""
+    def start(self) -> None:
+        """The response has started, or there is none. Nobody waits for this request any more: it may wait for peers anew."""
+        self._sent = True
         self.budget = Budget(self._engine.config.timeouts.budget_s)
 
     def close(self) -> None:
         """The request is over: a later change raises `ChangeAfterResponse`."""
         self.session.close()
+
+
+def _age(born: int) -> float:
+    """Seconds since an ID was born, at least: it counts in minutes. Older than it is, files might be taken for younger."""
+    return max(0.0, time() - 60.0 * (born + 1))
 
 
 def _lower(asked: float | None, limit: float | None) -> float | None:

@@ -20,7 +20,7 @@ from ..core.operations import (
     save,
     touch,
 )
-from ..core.record import Key, Lifetime, Owners, Patch, Record, floor_of
+from ..core.record import Key, Lifetime, Owners, Patch, Record, floor_of, touch_interval
 from ..core.session_id import TOKEN_BYTES, store_key
 from ..errors import LateWrite, SessionTooLarge, SessionUnavailable
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 PATCH_ID_BYTES: Final = 8
 LOGOUT: Final = "logout"
-TOUCH_S: Final = 60.0
-TOUCH_OF_IDLE: Final = 0.1  # with a short idle limit, touch more often
 
 
 class Principal:
@@ -71,8 +69,7 @@ class Stored:
 
     def untouched_for(self, now: float) -> bool:
         """Whether the last use that the owners know of is so long ago that they should hear of this one."""
-        idle = self.record.lifetime.idle
-        return now - self.record.last_seen >= (TOUCH_S if idle is None else min(TOUCH_S, idle * TOUCH_OF_IDLE))
+        return now - self.record.last_seen >= touch_interval(self.record.lifetime.idle)
 
 
 def new_token(engine: Engine) -> bytes:

@@ -115,6 +115,7 @@ class LmdbStore:
                     txn.delete(row)
                 else:
                     txn.put(row, data)
+                txn.commit()
             if data is not None:
                 self._files.space(BOARD).keep_ahead()
 
@@ -224,3 +225,4 @@ def _clear(env: lmdb.Environment, kept: dict[bytes, bytes]) -> None:
         txn.drop(main, delete=False)
         for row, value in kept.items():
             txn.put(row, value)
+        txn.commit()

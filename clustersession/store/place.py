@@ -59,9 +59,9 @@ def _home() -> str:
 
 
 def _part(name: str, plain: frozenset[int]) -> str:
-    """`name` as a part of a file name: readable, without separators or leading dots, different for different names."""
+    """`name` as a part of a file name: readable, without separators, different for different names."""
     raw = name.encode("utf-8", "surrogatepass")
-    safe = "".join(chr(b) if b in plain and not (at == 0 and b == ord(".")) else f"%{b:02x}" for at, b in enumerate(raw))
+    safe = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in raw)
     if len(safe) > _NAME_BYTES_MAX:
         return safe[:_NAME_BYTES_MAX] + "~" + hashlib.sha256(raw).hexdigest()[:16]
     return safe or "%"

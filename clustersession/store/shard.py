@@ -66,6 +66,7 @@ def change(
             prefix = rows.hint_prefix(owner)
             if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
                 _count(txn, prefix, 1)
+        txn.commit()  # the end of `with` would say nothing if the environment had been closed meanwhile
     if grows:
         with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
             space.keep_ahead()
@@ -142,6 +143,7 @@ def make_room(env: lmdb.Environment, wanted: int, sparing: bytes) -> int:
     for _ in range(_EVICTED_MAX // _EVICTED_AT_ONCE):
         with env.begin(write=True) as txn:
             more = _evict(txn, wanted - freed, sparing)
+            txn.commit()
         freed += more
         if not more or freed >= wanted:
             break

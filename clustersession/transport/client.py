@@ -110,13 +110,11 @@ class Client:
         except IndexError:
             raise Failed("busy") from None
         try:
-            while monotonic() < until:
-                yield Want(None, 0, min(until, monotonic() + QUEUE_STEP_S))
-                if peer.places:
-                    try:
-                        return peer.places.pop()
-                    except IndexError:  # another thread was faster
-                        continue
+            while (now := monotonic()) < until:
+                try:
+                    return peer.places.pop()
+                except IndexError:
+                    yield Want(None, 0, min(until, now + QUEUE_STEP_S))
             raise Failed("busy")
         finally:
             peer.queue.append(None)

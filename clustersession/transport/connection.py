@@ -224,7 +224,7 @@ class Dialer:
     def _reached(self, sock: socket.socket, where: Any, until: float) -> Steps[bool]:
         try:
             problem = sock.connect_ex(where)
-        except OSError:  # an address that this socket does not take
+        except (OSError, OverflowError):  # an address that this socket does not take, a port that is none
             return False
         if problem == errno.EINPROGRESS:
             if not (yield Want(sock, POLLOUT, until)):
@@ -261,8 +261,8 @@ class Dialer:
         connection = Connection(sock, Initiator(self._wiring, member.identity))
         try:
             yield from connection.greet(until)
-        except Closed:
-            raise Failed("refused") from None
+        except Closed:  # over TLS 1.3 this is how a server judges our certificate, where its alert got lost
+            raise Failed("refused" if self._context is None else "auth") from None
         except (WireError, PeerRefused) as error:
             self._report.warn("peer.hello", f"{member.identity} at {member.host}:{member.port}", error)
             raise Failed("auth" if isinstance(error, PeerRefused) else "garbage") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from ..errors import WireError
@@ -21,8 +20,23 @@ Head: TypeAlias = Callable[[bytes, int], re.Match[bytes] | None]
 
 _REQUEST: Final = b"%b HTTP/1.1\r\nhost: clustersession\r\ncontent-length: %d\r\ncs-sent: %b\r\n\r\n%b"
 _RESPONSE: Final = b"%bcontent-length: %d\r\n\r\n%b"
-_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus if status >= 200}
+_PHRASES: Final = {  # not those of the standard library, where they change with the version of Python
+    200: b"OK",
+    403: b"Forbidden",
+    404: b"Not Found",
+    409: b"Conflict",
+    410: b"Gone",
+    412: b"Precondition Failed",
+    413: b"Content Too Large",
+    421: b"Misdirected Request",
+    423: b"Locked",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+    507: b"Insufficient Storage",
+}
 _STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in _PHRASES.items()}
+STATUSES: Final = {line: status for status, line in _STATUS_LINES.items()}
+"""The status of each status line that a node sends."""
 
 _LENGTH: Final = rb"(0|[1-9][0-9]{0,9})"
 # Host is never an address: nothing is to be learnt or chosen by it.
@@ -31,10 +45,8 @@ REQUEST_HEAD: Final = re.compile(
     rb"host: clustersession\r\ncontent-length: " + _LENGTH + rb"\r\ncs-sent: ([0-9a-f]{1,16})\r\n\r\n"
 ).match
 RESPONSE_HEAD: Final = re.compile(
-    rb"(HTTP/1\.1 [2-5][0-9]{2} [A-Za-z -]{1,40}\r\n)content-length: " + _LENGTH + rb"()\r\n\r\n"
+    rb"(" + b"|".join(re.escape(line) for line in STATUSES) + rb")content-length: " + _LENGTH + rb"()\r\n\r\n"
 ).match
-STATUSES: Final = {line: status for status, line in _STATUS_LINES.items()}
-"""The status of each status line that a node may send."""
 
 
 def request_bytes(line: bytes, sent: bytes, body: bytes) -> bytes:

@@ -61,7 +61,7 @@ class Initiator:
 
     def stands_on(self, ring: KeyRing) -> bool:
         """Whether the key of this connection is in `ring`, the one that holds now."""
-        return ring is self._ring or (self._channel is not None and ring.get(self._channel.kid) is not None)
+        return ring is self._ring or (self._channel is not None and self._channel.stands_on(ring))
 
     def hello(self) -> bytes:
         return request_bytes(HELLO, b"0", self._greeting.data)
@@ -95,9 +95,7 @@ class Initiator:
         return request_bytes(line, sent, body)
 
     def _arrived(self, first: bytes, _: bytes, body: bytes) -> None:
-        status = STATUSES.get(first)
-        if status is None:
-            raise WireError("a status that no node sends")
+        status = STATUSES[first]
         if self._channel is None:
             self._conclude(status, body)
             return
@@ -192,7 +190,7 @@ class Responder:
     def _check_key(self, ring: KeyRing) -> None:
         """A key that was taken out of the ring ends the connections that stand on it."""
         assert self._channel is not None
-        if ring.get(self._channel.kid) is None:
+        if not self._channel.stands_on(ring):
             raise PeerRefused(f"key {self._channel.kid} was taken out of the ring")
         self._ring = ring
 

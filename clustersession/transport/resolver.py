@@ -35,10 +35,13 @@ class Resolver:
         lookup = self._lookups.get((host, port))
         if lookup is not None and monotonic() < lookup.until:
             return lookup.addresses
-        try:
-            return _resolved(host, port, socket.AI_NUMERICHOST)
-        except OSError:  # a name
-            self._start(host, port)
+        for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+            try:
+                socket.inet_pton(family, host)
+            except (OSError, ValueError):  # not an address of this family
+                continue
+            return [(family, (host, port, *rest))]
+        self._start(host, port)
         return None
 
     def _start(self, host: str, port: int) -> None:
@@ -49,12 +52,8 @@ class Resolver:
 
     def _look_up(self, host: str, port: int) -> None:
         try:
-            found = _Lookup(_resolved(host, port, 0), monotonic() + KEPT_S)
-        except (OSError, UnicodeError):  # the latter for what is no host name at all
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = _Lookup([(family, address) for family, _, _, _, address in infos], monotonic() + KEPT_S)
+        except (OSError, ValueError):
             found = _Lookup([], monotonic() + RETRY_S)
         self._lookups[host, port] = found
-
-
-def _resolved(host: str, port: int, flags: int) -> list[SockAddr]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return [(int(family), address) for family, _, _, _, address in found]

@@ -133,7 +133,7 @@ class PeerConnection(asyncio.BufferedProtocol):
             self._known = True
             self._house.proven(self, responder.peer.identity)
             self.introduced.set()
-        while responder.waiting and not (self._full or self._over):
+        while responder.waiting and not (self._full or self._over or transport.is_closing()):
             replies, size = [], 0
             try:
                 while responder.waiting and size < WRITE_BYTES:

@@ -29,9 +29,11 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
 
 def certified(certificate: Mapping[str, Any] | None, identity: str, host: str) -> bool:
     """Whether a verified certificate (`getpeercert`) belongs to the peer `identity` at `host`; an identity of "" is not asked."""
-    wanted = {("DNS", name.lower()) for name in (identity, host) if name} | {("IP Address", _canonical(host))}
+    address = _address(host)
+    wanted = {("DNS", identity.lower())} if identity else set()
+    wanted.add(("DNS", host.lower()) if address is None else ("IP Address", address))
     named: tuple[tuple[str, str], ...] = (certificate or {}).get("subjectAltName", ())
-    return any((kind, _canonical(value) if kind == "IP Address" else value.lower()) in wanted for kind, value in named)
+    return any((kind, _address(value) if kind == "IP Address" else value.lower()) in wanted for kind, value in named)
 
 
 def _loaded(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
@@ -50,9 +52,10 @@ def _loaded(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
     return context
 
 
-def _canonical(host: str) -> str:
+def _address(host: str) -> str | None:
+    """The one way to write it, if it is an IP address."""
     try:
         address = ip_address(host.partition("%")[0].strip())
     except ValueError:
-        return host
+        return None
     return str(getattr(address, "ipv4_mapped", None) or address)

@@ -44,7 +44,7 @@ def _where(view: View) -> str:
         return f"{served} &middot; no session is stored yet: it starts with the first thing you do."
     backup = f"<b>{escape(view.owners.backup)}</b>" if view.owners.backup else "<b>none</b>"
     master = f"<b>{escape(view.owners.master)}</b>"
-    return f"{served} &middot; your session: master {master}, backup {backup} (owners no. {view.owners.epoch})"
+    return f"{served} &middot; your session: master {master}, backup {backup} (epoch {view.owners.epoch})"
 
 
 def _product(item: str, name: str, price: int, cart: dict[str, int]) -> str:

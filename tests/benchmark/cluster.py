@@ -40,8 +40,10 @@ class Kept(NamedTuple):
 class Cluster:
     """The nodes `NAMES`. This process is a worker of each host whose `engine` it asks for, and by default of the first."""
 
-    def __init__(self, configs: Mapping[str, Config], processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-        self.configs, self.processes = configs, processes
+    def __init__(
+        self, configs: Mapping[str, Config], processes: Mapping[str, subprocess.Popen[bytes]], logs: Mapping[str, Path]
+    ) -> None:
+        self.configs, self.processes, self._logs = configs, processes, logs
         self._engines: dict[str, Engine] = {}
 
     @property
@@ -76,14 +78,18 @@ class Cluster:
         others = {other for other in NAMES if other != name}
         return board.synced and board.converged and others <= board.leases.keys()
 
+    def _said(self, name: str) -> str:
+        return self._logs[name].read_text(encoding="utf-8", errors="replace")
+
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not all(self._ready(name) for name in NAMES):
             for name, process in self.processes.items():
                 if process.poll() is not None:
-                    raise RuntimeError(f"node {name} ended with {process.returncode}; its output is above")
+                    raise RuntimeError(f"node {name} ended with {process.returncode}:\n{self._said(name)}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the nodes did not meet within {START_TIMEOUT_S:g} s")
+                said = "\n".join(map(self._said, NAMES))
+                raise RuntimeError(f"the nodes did not meet within {START_TIMEOUT_S:g} s:\n{said}")
             time.sleep(0.05)
 
 
@@ -105,9 +111,10 @@ def running() -> Iterator[Cluster]:
     """Starts the nodes, yields when they have met, and ends them. Their files are in shared memory where there is any."""
     base = Path(tempfile.mkdtemp(prefix="clustersession-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     configs = _configs(base)
-    processes = {name: _started(config) for name, config in configs.items()}
+    logs = {name: base / f"{name}.log" for name in configs}
+    processes = {name: _started(config, logs[name]) for name, config in configs.items()}
     try:
-        cluster = Cluster(configs, processes)
+        cluster = Cluster(configs, processes, logs)
         cluster.wait_ready()
         yield cluster
     finally:
@@ -138,8 +145,9 @@ def _configs(base: Path) -> dict[str, Config]:
     }
 
 
-def _started(config: Config) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(node_command(), env=node_environ(config), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def _started(config: Config, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(node_command(), env=node_environ(config), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Final, NamedTuple, TypeAlias
 
-WARM_UP: Final = 2
-"""Calls before each block that are not counted: they bring code and data of this row back into the processor's caches,
-where a server that runs one app has them."""
+WARM_UP: Final = 5
+"""Calls before each block that are not counted: they bring code and data of this row back into the processor's caches (its own
+and those of the processes it calls), where a server that runs one app has them."""
 
 Block: TypeAlias = Callable[[int], Iterable[int]]
 """Makes that many calls, one after the other; the nanoseconds of each."""

@@ -119,9 +119,7 @@ def begun_wsgi(app: Any) -> str:
 def django_calls(engine: Engine) -> dict[str, Call]:
     from tests.benchmark import django_bench
 
-    return {
-        name: wsgi_call(app, None if name == "none" else begun_wsgi(app)) for name, app in django_bench.apps(engine).items()
-    }
+    return {name: wsgi_call(app, None if name == "none" else begun_wsgi(app)) for name, app in django_bench.apps(engine).items()}
 
 
 def starlette_calls(engine: Engine, loop: asyncio.AbstractEventLoop) -> dict[str, Call]:
@@ -203,7 +201,7 @@ def pipeline_call(engine: Engine) -> Call:
     def call() -> object:
         visit = engine.visit((field,), blocking=True)
         read(visit.session)
-        engine.blocking.run(visit.save(), visit.budget)
+        assert not visit.pending()
         headers = visit.headers()
         visit.close()
         return headers.cookies

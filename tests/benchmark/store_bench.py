@@ -51,18 +51,18 @@ class Memory(NamedTuple):
 
 
 @contextlib.contextmanager
-def temporary_store() -> Iterator[LmdbStore]:
+def temporary_store(bytes_max: int = 2**31) -> Iterator[LmdbStore]:
     base = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
-        store = _opened(base / "bench")
+        store = _opened(base / "bench", bytes_max)
         yield store
         store.close()
     finally:
         shutil.rmtree(base)
 
 
-def _opened(place: Path) -> LmdbStore:
-    return LmdbStore(place, cluster="bench", node="bench", now=hostclock.now, bytes_max=2**31)
+def _opened(place: Path, bytes_max: int = 2**31) -> LmdbStore:
+    return LmdbStore(place, cluster="bench", node="bench", now=hostclock.now, bytes_max=bytes_max)
 
 
 def fill(store: LmdbStore, sessions: int) -> list[bytes]:
@@ -110,7 +110,7 @@ def bench_change(sessions: int, count: int = 20_000) -> Timing:
     """Rewrites of random ones among `sessions`, one process alone."""
     with temporary_store() as store:
         keys = itertools.cycle(_spread(fill(store, sessions)))
-        return timed(_rewriting(store, keys), count)
+        return timed(rewriting(store, keys), count)
 
 
 def bench_four_writers(seconds: float = 2.0) -> Writers:
@@ -146,7 +146,7 @@ def bench_sweep(sessions: int = 100_000, batch: int = 512) -> Timing:
             taken.append(time.perf_counter_ns() - begun)
 
 
-def _rewriting(store: LmdbStore, keys: Iterator[bytes]) -> Callable[[], object]:
+def rewriting(store: LmdbStore, keys: Iterator[bytes]) -> Callable[[], object]:
     data, due = os.urandom(SESSION_BYTES), hostclock.now() + 1800
     return lambda: store.change(next(keys), lambda _: Change(None, data, due))
 
@@ -159,7 +159,7 @@ def _writer(place: Path, seconds: float) -> None:
     raw = (place.parent / "keys").read_bytes()
     keys = [raw[at : at + 16] for at in range(0, len(raw), 16)]
     store = _opened(place)
-    change = _rewriting(store, itertools.cycle(keys[os.getpid() % 97 :] + keys[: os.getpid() % 97]))
+    change = rewriting(store, itertools.cycle(keys[os.getpid() % 97 :] + keys[: os.getpid() % 97]))
     clock = time.perf_counter_ns
     taken: list[int] = []
     end = clock() + int(seconds * 1e9)

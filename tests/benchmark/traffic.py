@@ -74,8 +74,8 @@ def is_right(body: bytes) -> bool:
 class WrongAnswer(Exception):
     """An app did not do what is being timed."""
 
-    def __init__(self, path: str, status: object, body: bytes) -> None:
-        super().__init__(f"{path} was answered with {status}: {body[:200]!r}")
+    def __init__(self, path: str, status: object, body: bytes, log: str = "") -> None:
+        super().__init__(f"{path} was answered with {status}: {body[:200]!r}\n{log}")
 
 
 # --- WSGI ------------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class WsgiApp:
         took = perf_counter_ns() - began
         content = b"".join(sent)
         if not status.startswith("200") or not is_right(content):
-            raise WrongAnswer(environ["PATH_INFO"], status, content)
+            raise WrongAnswer(environ["PATH_INFO"], status, content, environ["wsgi.errors"].getvalue())
         return took
 
     @staticmethod

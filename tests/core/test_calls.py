@@ -14,7 +14,6 @@ from clustersession.core.calls import (
     Call,
     Message,
     Reply,
-    carries_values,
     decode_call,
     decode_reply,
     encode_message,
@@ -203,12 +202,3 @@ def test_the_deadline_in_a_patch_is_moved_too() -> None:
         assert moved_to_clock(make(patch(lifetime=Lifetime(30.0, 2000.0))), 5.0) == make(patch(lifetime=Lifetime(30.0, 2005.0)))
         for timeless in (make(patch(lifetime=Lifetime(30.0))), make(patch())):
             assert moved_to_clock(timeless, 5.0) is timeless
-
-
-@pytest.mark.parametrize("message", EXAMPLES, ids=named)
-def test_whatever_can_carry_values_is_sealed(message: Message) -> None:
-    """Every message with a record or a patch in it says so, whatever this one holds."""
-    has_values = any(
-        "Record" in str(each.type) or "Patch" in str(each.type) for each in msgspec.structs.fields(type(message))
-    )
-    assert carries_values(message) == has_values

@@ -24,7 +24,7 @@ def test_messages_arrive_in_their_order(messages: list[tuple[bytes, bytes, bytes
     for context, data, nonce in messages:
         body = sender.seal(context, data, nonce)
         assert len(body) == len(data) + OVERHEAD_BYTES
-        assert len(data) < 8 or data not in body
+        assert len(data) < 8 or data not in body[13:]  # after version and nonce
         assert receiver.open(context, body) == data
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -112,6 +114,14 @@ def test_a_key_that_was_not_offered_is_refused() -> None:
         greet(ring=ONE).conclude(answer, ONE)
 
 
+def test_a_connection_stands_on_one_secret() -> None:
+    """Its number is not enough: another secret of the same number, or none, does not carry it."""
+    initiator, _ = met()
+    assert initiator.stands_on(KeyRing.parse(f"2:{NEW},1:{OLD}"))
+    assert not initiator.stands_on(KeyRing.parse(f"1:{NEW}"))
+    assert not initiator.stands_on(KeyRing.parse(f"2:{OLD}"))
+
+
 def test_a_replayed_greeting_leads_to_other_keys() -> None:
     """Who replays a recorded greeting gets an answer, and cannot use it: the connection has other keys."""
     greeting = greet()
@@ -184,9 +194,7 @@ def test_a_field_that_a_later_release_adds_is_passed_over() -> None:
 
 
 def _with_later_fields(data: bytes) -> bytes:
-    import hmac
-
-    hello, proofs = msgspec.msgpack.decode(data)
+    hello, _ = msgspec.msgpack.decode(data)
     later = msgspec.msgpack.encode([WIRE_VERSION + 1, *msgspec.msgpack.decode(hello)[1:], "a later field"])
     key = ONE.get(1)
     assert key is not None
@@ -196,8 +204,6 @@ def _with_later_fields(data: bytes) -> bytes:
 
 def test_a_version_that_is_too_old_is_refused() -> None:
     """A node that speaks only what this release has dropped is told apart from a stranger."""
-    import hmac
-
     hello = msgspec.msgpack.encode([0, *msgspec.msgpack.decode(msgspec.msgpack.decode(greet().data)[0])[1:]])
     key = ONE.get(1)
     assert key is not None

@@ -40,13 +40,18 @@ SECRET = new_key(1)
 LOG_SHOWN_CHARS = 6000
 SYNCED_S = 20.0
 _serial = itertools.count()
+_given: set[Address] = set()
 
 
 def free_port(host: str) -> int:
-    with socket.socket() as sock:
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listens on, never the same twice."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind((host, 0))
+            at: Address = sock.getsockname()
+        if at not in _given:
+            _given.add(at)
+            return at[1]
 
 
 class Host:
@@ -185,14 +190,15 @@ class Host:
         alive = {m["identity"] for m in said["members"] if m["state"] == "alive"}
         return bool(said["synced"] and said["converged"]) and alive == names
 
-    def serves(self, address: Address | None = None) -> bool:
+    def serves(self, address: Address | None = None, prefix: str = "") -> bool:
         """Whether the app answers a request without a session."""
         with suppress(OSError):
-            return self.look(at=address).status == 200
+            return send(address or self.app, f"{prefix}/look", []).status == 200
         return False
 
-    def look(self, browser: Browser | None = None, at: Address | None = None) -> Answer:
-        return send(at or self.app, "/look", browser.cookies if browser else [])
+    def look(self, browser: Browser) -> Answer:
+        """What the app shows for the browser's cookies, which stay as they are."""
+        return send(self.app, "/look", browser.cookies)
 
 
 class Cluster:

@@ -16,6 +16,7 @@ from typing import TypeVar
 MARK = "END_TO_END_HOST"
 DEADLINE_S = 30.0
 _PR_SET_PDEATHSIG = 1
+_ENDED = ("", "Z", "X")
 _COMPLAINT = re.compile(r"Traceback|Exception ignored|ResourceWarning|RuntimeWarning|\b(?:ERROR|CRITICAL)\b|never awaited")
 
 T = TypeVar("T")
@@ -53,13 +54,13 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def kill_all(prefix: str) -> list[int]:
-    """SIGKILL to everything marked, again for what was forked meanwhile; gives whom it found at first."""
-    first = marked(prefix)
-    left = first
-    while left:
+    """SIGKILL to everything marked, again for what was forked meanwhile, until all have ended; gives who it was."""
+    killed: list[int] = []
+    while left := marked(prefix):
         signal_all(left, signal.SIGKILL)
-        left = marked(prefix)
-    return first
+        killed += [pid for pid in left if pid not in killed]
+    until(lambda: all(state_of(pid) in _ENDED for pid in killed), "a killed process did not end")  # its sockets close late
+    return killed
 
 
 def end_with_parent() -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +248,26 @@ def test_private_files(place: Path) -> None:
     filled(place).close()
     for path in place.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0 or path.parent == place
+
+
+def test_closed_under_a_change(place: Path) -> None:
+    """A fork in another thread that closes the environments just before a commit undoes the change, and it is done again."""
+    store = opened(place)
+    runs: list[bytes | None] = []
+
+    class Closing(tuple[str, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[str]:
+            if len(runs) == 1:
+                store._files.close_environments()
+            return iter(())
+
+    def rule(old: bytes | None) -> Change:
+        runs.append(old)
+        return Change(len(runs), b"stored", hint=Closing())
+
+    assert store.change(key_of(1), rule) == 2
+    assert runs == [None, None]
+    assert store.read(key_of(1)) == b"stored"
+    store.close()

@@ -93,7 +93,7 @@ def test_anonymous_ones_make_room(small: Callable[[int], Path], agree: Callable[
     store = opened(point / "base" / "place", bytes_max=16 * MIB)
     for number in range(6000):
         put(store, number, evict=(0, 100.0 * number))
-    without_room(point, 0)
+    ballast = without_room(point, 0)
     for number in range(6000, 9000):
         put(store, number)
     numbers = whole(store)
@@ -105,6 +105,10 @@ def test_anonymous_ones_make_room(small: Callable[[int], Path], agree: Callable[
         after = [number for number in anonymous if number in set(before)]
         assert after == before[-len(after) :]
     assert agree(store) == len(numbers)
+    ballast.unlink()
+    for number in range(9000, 10_000):
+        put(store, number)
+    assert store.stats().entries == len(numbers) + 1000  # there is room again: nobody had to go
     store.close()
 
 
@@ -124,3 +128,11 @@ def test_default_container(small: Callable[[int], Path]) -> None:
         put(store, number, size=500)
     assert store.stats().entries == 30_000
     store.close()
+
+
+def test_lock_files_are_whole(place: Path, store: LmdbStore) -> None:
+    """Lock files, which all processes write to by memory mapping, have all their room from the start, and the data some ahead."""
+    store.set_board("x", b"y")
+    for lock in place.glob("*/lock.mdb"):
+        assert lock.stat().st_blocks * 512 >= 2**16 <= lock.stat().st_size
+    assert {data.stat().st_blocks * 512 >= 40 * 4096 for data in place.glob("*/data.mdb")} == {True}

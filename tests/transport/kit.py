@@ -40,7 +40,7 @@ class SystemEntropy:
 class Events(Counter[str]):
     """An `Observer` that remembers."""
 
-    def count(self, event: str, by: int = 1) -> None:  # type: ignore[override]
+    def count(self, event: str, by: int = 1) -> None:
         self[event] += by
 
 
@@ -143,7 +143,7 @@ def serving(wired: Wiring | None = None, handler: Handler = answer, port: int = 
 
 
 @contextmanager
-def rogue(behaviour: Callable[[socket.socket], None]) -> Iterator[Member]:
+def rogue(behaviour: Callable[[socket.socket], object]) -> Iterator[Member]:
     """A peer that calls itself "b" and does with each connection what `behaviour` says, in a thread for each."""
     listener = socket.create_server(("127.0.0.1", 0))
     accepted: list[socket.socket] = []

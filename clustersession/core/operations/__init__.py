@@ -1,7 +1,7 @@
 """The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
 
 from .ending import end
-from .loading import load
+from .loading import load, vouched
 from .outcome import (
     Cluster,
     CreateOutcome,
@@ -47,4 +47,5 @@ __all__ = [
     "rotate",
     "save",
     "touch",
+    "vouched",
 ]

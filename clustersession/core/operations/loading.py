@@ -7,7 +7,7 @@ from typing import Final
 from .. import calls
 from ..effects import Ask, AskAll, Hedge, Operation
 from ..placement import live_order
-from ..record import Record, accepted
+from ..record import Record, accepted, floor_of
 from .moving import completed, moved
 from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
 from .search import Search
@@ -21,6 +21,9 @@ def load(cluster: Cluster, target: Target) -> Operation[LoadOutcome]:
     search = Search(target, cluster.view)
     if cluster.me in (target.master, target.backup):
         reply = yield Ask(cluster.me, calls.Fetch(target.key, target.age))
+        record = vouched(reply, target.floor)
+        if record is not None:
+            return Loaded(record)
         search.note(cluster.me, reply)
         if search.good(reply):
             return search.verdict() or Unavailable("no verdict")
@@ -32,6 +35,13 @@ def load(cluster: Cluster, target: Target) -> Operation[LoadOutcome]:
         if not search.unasked():
             break
     return (yield from _searched(cluster, search))
+
+
+def vouched(reply: calls.Reply, floor: tuple[int, int]) -> Record | None:
+    """The copy of an owner that may answer alone: it has what the ID has seen, and would have been told of more."""
+    if isinstance(reply, calls.Found) and reply.serving and floor_of(reply.record) >= floor:
+        return reply.record
+    return None
 
 
 def _ask_hedged(search: Search) -> Operation[None]:

@@ -42,7 +42,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
         source = self._source
         engine = source() if source.is_open else await source.opened()
         visit = self._begin(engine, request)
-        if visit.ticket is not None:
+        if not visit.load_here():
             await engine.asynchronous.run(visit.load(), visit.budget)
         get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = self.get_response  # type: ignore[assignment]
         return await self._aend(engine, visit, request, await get_response(request))
@@ -63,8 +63,8 @@ class SessionMiddleware(DjangoSessionMiddleware):
 
     def _end(self, engine: Engine, visit: Visit, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         try:
-            if _prepared(visit, request):
-                engine.blocking.run(visit.save(write=response.status_code < 500), visit.budget)
+            if _prepared(visit, request) and visit.pending(write=response.status_code < 500):
+                engine.blocking.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
         response = _started(visit, response)
@@ -76,8 +76,8 @@ class SessionMiddleware(DjangoSessionMiddleware):
 
     async def _aend(self, engine: Engine, visit: Visit, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         try:
-            if _prepared(visit, request):
-                await engine.asynchronous.run(visit.save(write=response.status_code < 500), visit.budget)
+            if _prepared(visit, request) and visit.pending(write=response.status_code < 500):
+                await engine.asynchronous.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
         response = _started(visit, response)
@@ -156,7 +156,7 @@ def _streamed(engine: Engine, visit: Visit, content: Iterator[bytes]) -> Iterato
     try:
         yield from content
     finally:
-        visit.renew_budget()
+        visit.start()
         try:
             engine.blocking.run(visit.save(), visit.budget)
         finally:
@@ -168,7 +168,7 @@ async def _astreamed(engine: Engine, visit: Visit, content: AsyncIterator[bytes]
         async for part in content:
             yield part
     finally:
-        visit.renew_budget()
+        visit.start()
         try:
             await engine.asynchronous.run(visit.save(), visit.budget)
         finally:

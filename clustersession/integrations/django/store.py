@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from django.conf import settings
@@ -58,6 +59,7 @@ class SessionStore(SessionBase):
     def of_request(cls, engine: Engine, visit: Visit) -> SessionStore:
         store = cls.__new__(cls)
         store._key, store._engine, store._visit, store._in_request = None, engine, visit, True
+        store.inner = visit.session
         return store
 
     def _opened(self) -> tuple[Engine, Visit]:
@@ -66,10 +68,10 @@ class SessionStore(SessionBase):
             self._visit = _visit_of(engine, self._key)
         return self._engine, self._visit
 
-    @property
+    @cached_property
     def inner(self) -> RequestSession:
         """The session itself, with what Django's interface does not have (`placement`, `end`, `rotate`)."""
-        return (self._visit or self._opened()[1]).session
+        return self._opened()[1].session
 
     @property
     def placement(self) -> object:

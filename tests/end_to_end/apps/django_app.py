@@ -17,6 +17,12 @@ settings.configure(
     ROOT_URLCONF=__name__,
     SESSION_ENGINE="clustersession.integrations.django",
     MIDDLEWARE=["clustersession.integrations.django.SessionMiddleware"],
+    LOGGING={
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"said": {"class": "logging.StreamHandler"}},
+        "root": {"handlers": ["said"]},
+    },
 )
 django.setup(set_prefix=False)
 

@@ -1,0 +1,183 @@
+"""What a node does with its records between requests: comparing them with others, ending what is due, making room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clustersession.core.calls import Done
+from clustersession.core.record import Digest, Ending, Lifetime, Record, digest, pointer_to, touch_interval
+from clustersession.core.replica import (
+    BACKUP_EXPIRY_SLACK_S,
+    TOMBSTONE_KEPT_S,
+    Decision,
+    compare,
+    due_at,
+    eviction,
+    sweep,
+)
+
+from .records import KEY, NOW, item, pending, pointer, record, situation, tombstone
+
+HERE = situation()
+SAME, DIFFERENT, NOTHING = True, False, Decision(Done())
+
+
+def of(each: Record) -> Digest:
+    return digest(KEY, each)
+
+
+# --- compare -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [record(2, 5), record(2, 5, ("b", "a")), tombstone(2), record(2, 5).but(last_seen=0.0)])
+def test_equal_copies_need_no_hint_any_more(held: Record) -> None:
+    """The other one holds what is here, so there is nothing left to tell it."""
+    assert compare(held, of(held), HERE, "b") == (Decision(Done(), unhint=("b",)), SAME)
+    assert compare(held, of(held), HERE, None)[1] is DIFFERENT
+
+
+@pytest.mark.parametrize(
+    "theirs", [record(2, 4), record(2, 6), record(1, 5), record(2, 5, ("a", "c")), tombstone(2), record(3, 5, ("b", "a"))]
+)
+def test_copies_that_differ_change_nothing_yet(theirs: Record) -> None:
+    """In version, epoch, owners or by having ended: they must meet first."""
+    assert compare(record(2, 5), of(theirs), HERE, "b") == (NOTHING, DIFFERENT)
+
+
+def test_who_holds_nothing_but_is_an_owner_differs() -> None:
+    """It is given the copy; an end is shown to everybody."""
+    assert compare(None, of(record(2, 5, ("b", "a"))), HERE, "b") == (NOTHING, DIFFERENT)
+    assert compare(None, of(tombstone(2, ("b", "c"))), HERE, "b") == (NOTHING, DIFFERENT)
+
+
+def test_a_node_of_the_key_s_order_keeps_a_pointer_to_what_it_is_asked_about() -> None:
+    """So that two histories that no owner connects meet there (finding F14)."""
+    asked = compare(None, of(record(4, 5, ("b", "c"))), HERE, "b")
+    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, last_seen=NOW)), SAME)
+
+
+def test_a_pointer_follows_to_a_higher_epoch() -> None:
+    """And not to a lower one, nor to another history of its own epoch: those must meet."""
+    held = pointer(3, ("b", "c"))
+    moved = compare(held, of(record(4, 9, ("c", "d"))), HERE, "d")
+    assert moved == (Decision(Done(), True, pointer_to(held.but(epoch=4, owners=("c", "d"))), unhint=("d",)), SAME)
+    assert compare(held, of(record(3, 9, ("b", "c"))), HERE, "b") == (Decision(Done(), False, held, unhint=("b",)), SAME)
+    for other in (record(2, 9, ("b", "c")), record(3, 9, ("b", "d")), record(4, 1, ("a", "b"))):
+        assert compare(held, of(other), HERE, "b") == (NOTHING, DIFFERENT)
+
+
+def test_a_retained_copy_goes_when_an_owner_of_the_new_epoch_has_it() -> None:
+    """A node that only heard of the epoch does not settle it (finding F15)."""
+    held = pointer(3, ("b", "c"), items={"x": item(b"1")})
+    by_owner = compare(held, of(record(3, 9, ("b", "c"))), HERE, "b")[0].record
+    by_stranger = compare(held, of(pointer(3, ("b", "c"))), HERE, "d")[0].record
+    assert (by_owner and by_owner.items, by_stranger and by_stranger.items) == ({}, held.items)
+    nobody = compare(held, of(record(3, 9, ("b", "c"))), HERE, None)
+    assert (nobody[0].record, nobody[0].unhint) == (held, ())
+
+
+def test_an_ex_owner_that_keeps_a_pointer_is_not_asked_for_versions() -> None:
+    """Epoch and owners are all that it can have right."""
+    held = record(2, 5)
+    assert compare(held, of(pointer(2, ("a", "b"))), HERE, "d") == (Decision(Done(), unhint=("d",)), SAME)
+    assert compare(held, of(pointer(1, ("a", "b"))), HERE, "d") == (NOTHING, DIFFERENT)
+
+
+def test_a_change_is_accepted_when_its_new_backup_is_seen_to_hold_it() -> None:
+    """By the master only, and the hint stays until the backup knows that too."""
+    change = pending(2, 5)
+    assert compare(change, of(change), HERE, "b") == (Decision(Done(), True, change.but(accepted=True, base=2)), SAME)
+    at_backup = pending(2, 5, ("b", "a"))
+    assert compare(at_backup, of(at_backup), HERE, "b") == (Decision(Done(), unhint=("b",)), SAME)
+    assert compare(change, of(change), HERE, "d") == (Decision(Done(), unhint=("d",)), SAME)
+
+
+# --- sweep -------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_expired_becomes_a_tombstone() -> None:
+    """So that a user who comes back late costs one question and not a search."""
+    each = record(lifetime=Lifetime(None, NOW))
+    assert sweep(each, HERE) == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW), items={}))
+    idle = record(lifetime=Lifetime(20.0), last_seen=NOW - 22)
+    assert sweep(idle, HERE) == Decision(Done(), True, idle.but(ended=Ending("expired: idle", NOW), items={}))
+
+
+def test_what_is_not_due_is_written_again_under_its_right_time() -> None:
+    """It was used since its due time was written."""
+    for each in (record(), record(lifetime=Lifetime(20.0, NOW + 1))):
+        assert sweep(each, HERE) == Decision(Done(), True, each)
+
+
+def test_the_backup_leaves_expiry_to_the_master_for_a_while() -> None:
+    """The last touches may not have reached it."""
+    each = record(owners=("b", "a"), lifetime=Lifetime(None, NOW))
+    assert sweep(each, situation(now=NOW + BACKUP_EXPIRY_SLACK_S - 1)).record == each
+    late = sweep(each, situation(now=NOW + BACKUP_EXPIRY_SLACK_S)).record
+    assert late is not None
+    assert late.ended is not None
+
+
+def test_tombstones_and_pointers_are_kept_for_25_hours() -> None:
+    """Longer than any node may be away with its files; then they go."""
+    assert TOMBSTONE_KEPT_S == 25 * 3600
+    for each in (tombstone(at=NOW), pointer(last_seen=NOW)):
+        assert sweep(each, situation(now=NOW + TOMBSTONE_KEPT_S - 1)) == NOTHING
+        assert sweep(each, situation(now=NOW + TOMBSTONE_KEPT_S)) == Decision(Done(), True)
+    assert sweep(None, HERE) == NOTHING
+
+
+def test_the_values_of_a_rotated_session_go_with_its_grace() -> None:
+    """The tombstone stays as long as any other."""
+    each = tombstone(ended=Ending("rotated", NOW - 10, NOW), items=record().items)
+    assert sweep(each, situation(now=NOW - 1)) == NOTHING
+    assert sweep(each, HERE) == Decision(Done(), True, tombstone(ended=Ending("rotated", NOW - 10)))
+
+
+lifetimes = st.builds(Lifetime, st.none() | st.floats(1, 1e6), st.none() | st.floats(NOW - 1e5, NOW + 1e5))
+kinds: list[Callable[[Lifetime], Record]] = [
+    lambda life: record(lifetime=life),
+    lambda life: record(owners=("b", "a"), lifetime=life),
+    lambda life: pending(lifetime=life),
+    lambda life: tombstone(lifetime=life),
+    lambda life: tombstone(ended=Ending("rotated", NOW, NOW + 10), lifetime=life),
+    lambda life: pointer(lifetime=life),
+]
+
+
+@given(st.sampled_from(kinds), lifetimes)
+def test_a_record_is_due_when_the_sweep_has_something_to_do_and_never_before(
+    kind: Callable[[Lifetime], Record], life: Lifetime
+) -> None:
+    """At its due time something changes, or the record is not limited; a moment before nothing would."""
+    each = kind(life)
+    due = due_at(each, HERE)
+    before, then = sweep(each, situation(now=due - 62)), sweep(each, situation(now=due))
+    assert before in (NOTHING, Decision(Done(), True, each)) or life.deadline is not None and due < NOW
+    assert then.write
+    assert then.record != each or (life == Lifetime() and due == NOW + TOMBSTONE_KEPT_S)
+
+
+def test_idle_sessions_are_due_a_minute_after_their_idle_time_at_the_latest() -> None:
+    """The last use is known to a minute at the coarsest."""
+    assert due_at(record(lifetime=Lifetime(100.0)), HERE) == NOW + 161
+    assert touch_interval(1e9) < 61
+    assert due_at(record(lifetime=Lifetime(100.0, NOW + 5)), HERE) == NOW + 5
+    assert due_at(record(owners=("b", "a"), lifetime=Lifetime(100.0, NOW + 5)), HERE) == NOW + 5 + BACKUP_EXPIRY_SLACK_S
+
+
+# --- eviction ----------------------------------------------------------------------------------------------------------------
+
+
+def test_anonymous_sessions_that_never_came_back_make_room_first() -> None:
+    """Then anonymous ones by their last use; who is logged in stays, and so do ends and pointers."""
+    never_back = record(created=50.0, last_seen=50.5)
+    came_back = record(created=50.0, last_seen=70.0)
+    assert eviction(never_back) == (0, 50.0)
+    assert eviction(came_back) == (1, 70.0)
+    for stays in (record(principal="u"), tombstone(), pointer()):
+        assert eviction(stays) is None

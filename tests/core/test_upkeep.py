@@ -1,0 +1,294 @@
+"""Heartbeats that carry hints, and the sync of a node that was away, against scripted peers."""
+
+from __future__ import annotations
+
+import pytest
+
+from clustersession.core import calls
+from clustersession.core.calls import Absorb, Confirm, Export, Heartbeat, Inventory, Put, Settle
+from clustersession.core.node import State, View
+from clustersession.core.placement import live_order
+from clustersession.core.record import Digest, Key, Record, digest
+from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, sync
+
+from .play import REFUSED, SILENT, Played, Script, play
+from .records import KEY, member, pointer, record, tombstone, view
+
+KEY2 = b"2" * 16
+ME, B, C = member("a"), member("b"), member("c")
+OTHERS = (ME, C)
+EVERYBODY = view("a", "b", "c", "d", "e")
+
+
+def mine() -> Heartbeat:
+    return Heartbeat(ME, (B, C), 5.0)
+
+
+def answer(*hints: tuple[Key, Record], pending: int = 0) -> calls.Beat:
+    return calls.Beat(B, OTHERS, hints, pending, 7.0)
+
+
+def held(each: Record, key: Key = KEY, better: Record | None = None) -> calls.Absorbed:
+    return calls.Absorbed(better, digest(key, each))
+
+
+def all_confirmed(*differing: tuple[Key, Record | None], synced: bool = True) -> calls.Confirmed:
+    return calls.Confirmed(differing, synced)
+
+
+def run_beat(script: Script) -> Played[Heard | Silent]:
+    return play(beat(EVERYBODY, "b", mine), script)
+
+
+# --- heartbeats --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_without_hints_is_one_call() -> None:
+    """The peer is heard, and it has told all."""
+    played = run_beat({("b", Heartbeat): [answer()]})
+    assert played.outcome == Heard(B, OTHERS, told_all=True)
+    assert played.sent == [("b", mine())]
+
+
+@pytest.mark.parametrize(("reply", "why"), [(SILENT, "timeout"), (REFUSED, "refused"), (calls.Later(), "later")])
+def test_no_answer_to_a_heartbeat(reply: calls.Reply, why: str) -> None:
+    """Whatever is no `Beat` is silence, with the word for it: a refusal is told from a time-out."""
+    assert run_beat({("b", Heartbeat): [reply]}).outcome == Silent(why)
+
+
+def test_hints_are_applied_and_confirmed_before_the_peer_counts_as_heard() -> None:
+    """Each record meets the copy here; what is held then is shown to the peer, so that its hints go."""
+    one, two = record(2, 5), record(3, 1, ("b", "a"))
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, one), (KEY2, two))],
+        ("a", Absorb): [held(one), held(two, KEY2)],
+        ("b", Confirm): [all_confirmed()],
+    }
+    played = run_beat(script)
+    assert played.outcome == Heard(B, OTHERS, told_all=True)
+    assert played.sent[1:] == [
+        ("a", Absorb(KEY, one, "b")),
+        ("a", Absorb(KEY2, two, "b")),
+        ("b", Confirm((digest(KEY, one), digest(KEY2, two)))),
+    ]
+
+
+def test_what_is_better_here_goes_back_and_what_comes_of_it_is_taken() -> None:
+    """Both sides end with the same: the peer may merge what it is shown, and its merge is taken too."""
+    hint, better, merged = record(2, 5), record(3, 5), record(3, 6)
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, hint))],
+        ("a", Absorb): [held(better, better=better), held(merged)],
+        ("b", Absorb): [held(merged, better=merged)],
+        ("b", Confirm): [all_confirmed()],
+    }
+    played = run_beat(script)
+    assert played.outcome == Heard(B, OTHERS, told_all=True)
+    assert played.calls(Absorb) == [("a", Absorb(KEY, hint, "b")), ("b", Absorb(KEY, better)), ("a", Absorb(KEY, merged, "b"))]
+    assert played.calls(Confirm) == [("b", Confirm((digest(KEY, merged),)))]
+
+
+@pytest.mark.parametrize("back", [held(record(3, 5)), SILENT])
+def test_what_is_better_here_need_not_change_the_peer(back: calls.Reply) -> None:
+    """Then what is held here is what is confirmed."""
+    better = record(3, 5)
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record(2, 5)))],
+        ("a", Absorb): [held(better, better=better)],
+        ("b", Absorb): [back],
+        ("b", Confirm): [all_confirmed()],
+    }
+    assert run_beat(script).calls(Confirm) == [("b", Confirm((digest(KEY, better),)))]
+
+
+def test_a_hint_about_a_session_of_others_is_confirmed_as_it_came() -> None:
+    """Nothing of it is kept here, so there is nothing to tell this host any more."""
+    foreign = tombstone(4, ("c", "d"))
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, foreign))],
+        ("a", Absorb): [calls.Absorbed(None, None)],
+        ("b", Confirm): [all_confirmed()],
+    }
+    assert run_beat(script).calls(Confirm)[0][1].digests == (Digest(KEY, 4, foreign.version, ("c", "d"), True),)
+
+
+@pytest.mark.parametrize("failed", [calls.Full(), calls.Broken(), calls.Unreachable("down")])
+def test_a_hint_that_cannot_be_stored_holds_back_the_lease(failed: calls.Reply) -> None:
+    """The peer is alive, but this host does not know all that it had to tell; the other hints are confirmed."""
+    kept = record(3, 1)
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record()), (KEY2, kept))],
+        ("a", Absorb): [failed, held(kept, KEY2)],
+        ("b", Confirm): [all_confirmed()],
+    }
+    played = run_beat(script)
+    assert played.outcome == Heard(B, OTHERS, told_all=False)
+    assert played.calls(Confirm) == [("b", Confirm((digest(KEY2, kept),)))]
+
+
+def test_a_hint_whose_second_step_cannot_be_stored_is_not_confirmed() -> None:
+    """Full between the first step and the last: nothing is confirmed that is not held."""
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record()))],
+        ("a", Absorb): [held(record(3), better=record(3)), calls.Full()],
+        ("b", Absorb): [held(record(3, 2), better=record(3, 2))],
+    }
+    assert run_beat(script).outcome == Heard(B, OTHERS, told_all=False)
+
+
+def test_a_confirmation_that_is_lost_holds_back_the_lease() -> None:
+    """The hints are still there: they come again."""
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record()))],
+        ("a", Absorb): [held(record())],
+        ("b", Confirm): [SILENT],
+    }
+    assert run_beat(script).outcome == Heard(B, OTHERS, told_all=False)
+
+
+def test_more_hints_than_one_answer_carries_are_asked_for_at_once() -> None:
+    """Until none is left: a lease needs all of them."""
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record()), pending=1), answer((KEY2, record()))],
+        ("a", Absorb): [held(record()), held(record(), KEY2)],
+        ("b", Confirm): [all_confirmed(), all_confirmed()],
+    }
+    assert run_beat(script).outcome == Heard(B, OTHERS, told_all=True)
+
+
+def test_hints_without_end_don_t_keep_a_heartbeat_for_ever() -> None:
+    """The peer is heard after a number of rounds, without a lease; the rest waits for the next heartbeat."""
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, record()), pending=1)] * HINT_ROUNDS_MAX,
+        ("a", Absorb): held(record()),
+        ("b", Confirm): all_confirmed(),
+    }
+    assert run_beat(script).outcome == Heard(B, OTHERS, told_all=False)
+
+
+# --- sync --------------------------------------------------------------------------------------------------------------------
+
+DONE = calls.Listed((), None)
+
+
+def listed(*records: tuple[Key, Record]) -> calls.Listed:
+    return calls.Listed(tuple(digest(key, each) for key, each in records), records[-1][0])
+
+
+def run_sync(script: Script, seen: View = EVERYBODY) -> Played[bool]:
+    return play(sync(lambda: seen), script)
+
+
+def test_a_node_without_records_has_synced() -> None:
+    """There is nothing to confirm."""
+    assert run_sync({("a", Inventory): [DONE]}).outcome is True
+
+
+def test_every_record_is_confirmed_with_its_other_owner_in_batches() -> None:
+    """In the order of keys, one question to each owner for each batch."""
+    script: Script = {
+        ("a", Inventory): [listed((KEY2, record()), (KEY, record(1, 1, ("c", "a")))), listed((b"z" * 16, record())), DONE],
+        ("b", Confirm): [all_confirmed(), all_confirmed()],
+        ("c", Confirm): [all_confirmed()],
+    }
+    played = run_sync(script)
+    assert played.outcome is True
+    assert [call.after for _, call in played.calls(Inventory)] == [None, KEY, b"z" * 16]
+    assert {call.limit for _, call in played.calls(Inventory)} == {SYNC_BATCH}
+    assert played.calls(Confirm)[0] == ("b", Confirm((digest(KEY2, record()),)))
+
+
+def test_a_sync_is_incomplete_while_an_owner_that_may_be_alive_is_silent() -> None:
+    """The others are confirmed all the same; it is tried again later."""
+    script: Script = {
+        ("a", Inventory): [listed((KEY, record()), (KEY2, record(1, 1, ("c", "a")))), DONE],
+        ("b", Confirm): [SILENT],
+        ("c", Confirm): [all_confirmed()],
+    }
+    assert run_sync(script).outcome is False
+
+
+def test_a_store_that_does_not_answer_is_no_sync() -> None:
+    """Nobody knows what would have to be confirmed."""
+    assert run_sync({("a", Inventory): [calls.Unreachable("down")]}).outcome is False
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.LEFT])
+def test_without_the_other_owner_the_first_of_the_key_s_order_are_asked(state: State) -> None:
+    """Three of those that live, and never the dead one."""
+    seen = view("a", member("b", state), "c", "d", "e", "f")
+    order = live_order(seen, KEY, without=("a", "b"))
+    script: Script = {("a", Inventory): [listed((KEY, record())), DONE]}
+    played = run_sync({**script, **{(name, Confirm): [all_confirmed()] for name in order[:3]}}, seen)
+    assert played.outcome is True
+    assert [node for node, _ in played.calls(Confirm)] == order[:3]
+
+
+def test_a_single_copy_and_a_pointer_are_confirmed_too() -> None:
+    """The one with the first of the order, the other with the owners that it names."""
+    single = record(1, 1, ("a", None))
+    order = live_order(EVERYBODY, KEY, without=("a",))
+    script: Script = {("a", Inventory): [listed((KEY, single), (KEY2, pointer(2, ("b", "c")))), DONE]}
+    asked = [*order[:3], *(name for name in ("b", "c") if name not in order[:3])]
+    played = run_sync({**script, **{(name, Confirm): [all_confirmed()] for name in asked}})
+    assert played.outcome is True
+    digests = {node: call.digests for node, call in played.calls(Confirm)}
+    assert all(digest(KEY, single) in digests[node] for node in order[:3])
+    assert all(digest(KEY2, pointer(2, ("b", "c"))) in digests[node] for node in ("b", "c"))
+
+
+def test_copies_that_differ_meet() -> None:
+    """The other owner's copy is taken here, or shown what is better; a sync does both."""
+    theirs = record(2, 9, ("b", "a"))
+    script: Script = {
+        ("a", Inventory): [listed((KEY, record())), DONE],
+        ("b", Confirm): [all_confirmed((KEY, theirs))],
+        ("a", Absorb): [held(theirs)],
+    }
+    played = run_sync(script)
+    assert played.outcome is True
+    assert played.calls(Absorb) == [("a", Absorb(KEY, theirs, "b"))]
+
+
+def test_the_other_owner_that_holds_nothing_gets_the_copy() -> None:
+    """And when it holds it, the change of owners is settled here; the version it answers is what is held by both."""
+    mine = record(2, 5, ("a", "b"))
+    script: Script = {
+        ("a", Inventory): [listed((KEY, mine)), DONE],
+        ("b", Confirm): [all_confirmed((KEY, None))],
+        ("a", Export): [calls.Exported(mine)],
+        ("b", Put): [calls.Held(5)],
+        ("a", Settle): [calls.Done()],
+    }
+    played = run_sync(script)
+    assert played.outcome is True
+    assert played.sent[-3:-1] == [("b", Put(KEY, mine)), ("a", Settle(KEY, 2, ("a", "b"), 5))]
+
+
+def test_a_copy_that_is_not_taken_is_not_settled() -> None:
+    """The next write or sync tries again."""
+    script: Script = {
+        ("a", Inventory): [listed((KEY, record())), DONE],
+        ("b", Confirm): [all_confirmed((KEY, None))],
+        ("a", Export): [calls.Exported(record())],
+        ("b", Put): [calls.Conflict(3, ("b", "c"))],
+    }
+    assert run_sync(script).outcome is True
+
+
+@pytest.mark.parametrize("now", [calls.Exported(None), calls.Exported(pointer()), calls.Unreachable("down")])
+def test_what_is_no_copy_any_more_is_given_to_nobody(now: calls.Reply) -> None:
+    """It was dropped or handed over while the question was on its way."""
+    script: Script = {
+        ("a", Inventory): [listed((KEY, record())), DONE],
+        ("b", Confirm): [all_confirmed((KEY, None))],
+        ("a", Export): [now],
+    }
+    assert run_sync(script).outcome is True
+
+
+def test_a_witness_that_holds_nothing_gets_nothing() -> None:
+    """It is no owner; that it was asked is enough for it to keep a pointer."""
+    seen = view("a", member("b", State.DEAD), "c")
+    script: Script = {("a", Inventory): [listed((KEY, tombstone())), DONE], ("c", Confirm): [all_confirmed((KEY, None))]}
+    assert run_sync(script, seen).outcome is True
