@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from functools import partial
+from typing import NoReturn
 
 from . import check, interactive
 from .commands import FRAMEWORKS
@@ -12,7 +14,13 @@ from .commands import FRAMEWORKS
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _ended)
     return check.run(options) if options.command == "check" else interactive.run(options)
+
+
+def _ended(number: int, frame: object) -> NoReturn:
+    """As with Ctrl-C: what was started is ended on the way out."""
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,6 +24,7 @@ from .cluster import ROOT, Cluster, FaultFailed
 from .crowd import Crowd
 from .faults import Faults
 from .network import Network, open_network
+from .processes import end_with_parent
 from .tally import LOGOUTS_MIN, REQUESTS_MIN, WRITES_MIN, Tally
 from .visitors import Shop
 
@@ -126,7 +127,12 @@ def _balancer(network: Network) -> Iterator[Shop]:
         port = int(listening.getsockname()[1])
         hosts = [f"{name}={address}" for name, address in network.addresses.items()]
         command = [sys.executable, "-m", "demo_app.balancer", str(listening.fileno()), *hosts]
-        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[listening.fileno()])
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            pass_fds=[listening.fileno()],
+            preexec_fn=end_with_parent,  # noqa: PLW1509  (the demo has no other thread)
+        )
     try:
         yield Shop("127.0.0.1", port)
     finally:

@@ -221,8 +221,9 @@ def _resolved(command: list[str]) -> list[str]:
 
 
 def _inherited() -> dict[str, str]:
+    """What the hosts get of the demo's own environment: nothing that would change how clustersession runs there."""
     scripts = str(Path(sys.executable).parent)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERSESSION_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLUSTERSESSION_", "PYTEST_"))}
     return {**kept, "PATH": scripts + os.pathsep + os.environ.get("PATH", os.defpath), "PYTHONUNBUFFERED": "1"}
 
 

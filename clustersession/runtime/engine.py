@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock, Thread
@@ -11,6 +12,7 @@ from ..config import Config
 from ..core.keyring import KeyRing
 from ..core.operations import Cluster
 from ..core.record import Key, Lifetime, Record, live_items
+from ..errors import ClusterSessionError
 from ..ports import AsyncTransport, Entropy, Transport
 from .async_driver import AsyncDriver
 from .cache import BoundedCache
@@ -25,6 +27,7 @@ from .sync_driver import SyncDriver
 ITEMS_KEPT: Final = 2048
 NODE_LOOKED_AFTER_S: Final = 1.0  # how often a worker looks whether the host's node still runs
 NODE_SILENT_S: Final = 5.0
+log: Final = logging.getLogger("clustersession")
 
 
 class SystemEntropy:
@@ -156,5 +159,7 @@ class _Caretaker:
     def _run(self) -> None:
         try:
             self._start()
+        except (ClusterSessionError, OSError) as error:
+            log.error("the node of this host cannot be started: %s", error)  # noqa: TRY400  (the text says it all)
         finally:
             self._busy.release()

@@ -1,1 +1,5 @@
-"""testing"""
+"""For tests of apps and of this package: a cluster in one process, and a simulated one in virtual time."""
+
+from .in_process import InProcessCluster
+
+__all__ = ["InProcessCluster"]

@@ -171,15 +171,15 @@ class InProcessNode:
             timeouts=config.timeouts,
         )
         transport = DirectTransport(cluster, self.name)
-        self._shared = Backplane.of(
+        self.engine_shared = Backplane.of(
             self.host, lambda: cluster.ring, transport, AsyncDirectTransport(transport), self.counters, entropy
         )
         self.config = config
-        self.engine = Engine(config, self._shared)
+        self.engine = Engine(config, self.engine_shared)
 
     def engine_with(self, **settings: object) -> Engine:
         """An engine of another app on the same host, whose settings differ by these."""
-        return Engine(replace(self.config, **settings), self._shared)  # type: ignore[arg-type]
+        return Engine(replace(self.config, **settings), self.engine_shared)  # type: ignore[arg-type]
 
 
 class DirectTransport:

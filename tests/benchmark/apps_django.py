@@ -50,7 +50,7 @@ class SessionStore(CacheSessions):
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
-        self._cache = caches[TWO_COPIES]  # type: ignore[assignment]
+        self._cache = caches[TWO_COPIES]
 
 
 def configure(servers: Servers) -> None:

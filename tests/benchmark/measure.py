@@ -20,13 +20,13 @@ Block: TypeAlias = Callable[[int], Iterable[int]]
 class Times(NamedTuple):
     """Of single calls, in microseconds."""
 
-    count: int
+    calls: int
     p50: float
     p99: float
 
     def added_to(self, base: Times) -> Times:
         """What this costs beyond `base`: its own percentiles less the median of `base`."""
-        return Times(self.count, self.p50 - base.p50, self.p99 - base.p50)
+        return Times(self.calls, self.p50 - base.p50, self.p99 - base.p50)
 
 
 def times_of(nanoseconds: Iterable[int]) -> Times:

@@ -90,7 +90,7 @@ class TooFewCopies(Exception):
     """The replica did not take a write in time."""
 
 
-class TwoCopies(redis.Redis):  # type: ignore[type-arg]
+class TwoCopies(redis.Redis):
     """Every `set` waits until the replica has it too. Both commands go out at once: one way there and back, not two."""
 
     def set(self, *args: Any, **options: Any) -> Any:
@@ -100,10 +100,10 @@ class TwoCopies(redis.Redis):  # type: ignore[type-arg]
             return _of_both(pipe.execute())
 
 
-class AsyncTwoCopies(redis.asyncio.Redis):  # type: ignore[type-arg]
+class AsyncTwoCopies(redis.asyncio.Redis):
     """The same from asyncio code."""
 
-    async def set(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+    async def set(self, *args: Any, **options: Any) -> Any:
         async with self.pipeline(transaction=False) as pipe:
             pipe.set(*args, **options)
             pipe.wait(1, WAIT_MS)

@@ -33,14 +33,25 @@ class Results(NamedTuple):
     seconds: float
 
 
+MARK: Final = "<!-- what follows is written by the benchmark -->\n"
+
+
+def rewrite(page: Path, results: Results) -> None:
+    """The tables of `page` are those of `results` from now on. Raises `ValueError` for a page without their mark."""
+    text, mark, _ = page.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        raise ValueError(f"{page} has no line {MARK.strip()!r}, below which the tables would go")
+    page.write_text(f"{text}{mark}\n{markdown(results)}\n", encoding="utf-8")
+
+
 def markdown(results: Results) -> str:
     sections = [
         ("Machine", _lines(f"- {name}: {text}" for name, text in machine().items())),
         *((f"{framework}: us added to a request", _added(results.added, framework)) for framework in FRAMEWORKS),
         ("Parts: us", _parts(results)),
         ("Scale", _scale(results)),
-        ("Limits", _limits(results.limits, ("PASS", "FAIL"))),
-        ("Beside the limits", _limits(results.beside, ("yes", "no"))),
+        ("Limits", limits_table(results.limits, ("PASS", "FAIL"))),
+        ("Beside the limits", limits_table(results.beside, ("yes", "no"))),
     ]
     return "\n".join(f"## {title}\n\n{text}\n" for title, text in sections) + f"\nThe run took {results.seconds:.0f} s."
 
@@ -74,20 +85,33 @@ def _scale(results: Results) -> str:
             for what, each in results.throughput.items()
         ),
         *(
-            f"- {each.sessions:,} sessions: a read that no worker has made before {each.read.p50:.1f} us (p99 {each.read.p99:.1f}), "
+            f"- {each.sessions:,} sessions: a read that its worker makes first {each.read.p50:.1f} us (p99 {each.read.p99:.1f}), "
             f"of that in the store {each.store_read.p50:.1f} us; {each.bytes_each:.0f} bytes each, with a 3-item cart"
             for each in results.scaled
         ),
-        f"- memory of one copy with a 20-item cart: {results.memory.store_bytes:,.0f} bytes in the store, "
-        f"{results.memory.resident_bytes:,.0f} resident in its node ({results.memory.copies:,} copies)",
+        _memory(results.memory),
         f"- store writes by four busy processes: {results.writers.per_second:,.0f} a second",
     ]
     return _lines(facts)
 
 
-def _limits(limits: Iterable[Limit], words: tuple[str, str]) -> str:
+def _memory(memory: Memory) -> str:
+    return (
+        f"- memory of one copy with a 20-item cart: {memory.store_bytes:,.0f} bytes in the store, "
+        f"{memory.resident_bytes:,.0f} resident in its node ({memory.copies:,} copies)"
+    )
+
+
+def limits_table(limits: Iterable[Limit], words: tuple[str, str]) -> str:
     rows = [
-        [words[0 if each.holds else 1], each.what, f"{each.ours:.1f}", f"{each.theirs:.1f}", f"{each.ratio:.2f}", f"{each.factor:g}"]
+        [
+            words[0 if each.holds else 1],
+            each.what,
+            f"{each.ours:.1f}",
+            f"{each.theirs:.1f}",
+            f"{each.ratio:.2f}",
+            f"{each.factor:g}",
+        ]
         for each in limits
     ]
     return _table(["", "", "ours, us", "theirs, us", "ratio", "at most"], rows)
@@ -98,7 +122,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     left = {at for at in range(len(head)) if not any(row[at][:1].isdigit() for row in rows)}
 
     def line(row: Sequence[str]) -> str:
-        cells = (cell.ljust(width) if at in left else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        cells = (
+            cell.ljust(width) if at in left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         return f"| {' | '.join(cells)} |"
 
     rule = ["-" * width if at in left else "-" * (width - 1) + ":" for at, width in enumerate(widths)]

@@ -62,7 +62,7 @@ def bench_throughput(cluster: Cluster, seconds: float) -> dict[str, Throughput]:
 def _loaded(cluster: Cluster, node: str, what: str, kept: list[Kept], seconds: float) -> Throughput:
     server = psutil.Process(cluster.processes[node].pid)
     share = CONNECTIONS // LOADERS
-    command = [sys.executable, "-m", "tests.benchmark.scale", "load", node, what.split()[0], str(seconds)]
+    command = [sys.executable, "-m", "tests.benchmark.scale", "load", node, what.partition(" ")[0], str(seconds)]
     loaders = [
         subprocess.Popen(
             [*command, *(each.key.hex() for each in kept[at * share : (at + 1) * share])],
@@ -168,7 +168,7 @@ class _Many:
 
     def _filled(self) -> list[bytes]:
         """Tokens of some of the sessions, spread over all."""
-        items = {name: encode_value(value) for name, value in VALUES.items()}
+        items: dict[str, bytes | None] = {name: encode_value(value) for name, value in VALUES.items()}
         every, tokens = max(1, self.sessions // COOKIES_MAX), []
         now = hostclock.now()
         empty = Record(1, 0, ("bench", None), created=now, last_seen=now, lifetime=Lifetime(3600.0, None), base=1)

@@ -96,10 +96,10 @@ class Caller:
             return in_threads
 
         async def gathered() -> list[Reply]:
-            return await asyncio.gather(*(self.transport.ask(member, call, deadline) for member, call in asks))
+            on_loop: list[Reply] = await asyncio.gather(*(self.transport.ask(*ask, deadline) for ask in asks))
+            return on_loop
 
-        replies: list[Reply] = self._runner.run(gathered())
-        return replies
+        return self._runner.run(gathered())
 
     def _run(self, call: Callable[[], Any]) -> Any:
         if self._runner is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from demo_app.cluster import Cluster
 from demo_app.commands import APP_PORT, FRAMEWORKS
 from demo_app.http1 import Connection, Request, Response, request_bytes
 from demo_app.network import Loopback
+from demo_app.panel import Panel
 from demo_app.tally import Tally
 from demo_app.visitors import Shop, Thief, Visitor
 
@@ -76,3 +78,33 @@ async def _visit(shop: Shop) -> None:
     assert tally.details == []
     assert tally.replays >= 4
     assert (tally.logins, tally.logouts, tally.indeterminate) == (4, 4, 0)
+
+
+def test_the_panel_does_what_its_buttons_say() -> None:
+    """Each order is carried out, proves it in words, and shows in the state of the host; an unknown one is refused."""
+
+    async def scenario() -> None:
+        async with one_host("flask") as (cluster, _):
+            panel = Panel(cluster, lambda: {NAME: {"up": True}})
+            steps = [
+                ("pause", "paused, 5 processes", "paused"),
+                ("resume", "runs again", "running"),
+                ("restart", "exit code 0, started again", "running"),
+                ("kill", "killed with -9", "dead"),
+                ("pause", "is not running", "dead"),
+                ("start", "started", "running"),
+                ("silence", "nothing like silence", "running"),  # it needs network namespaces
+            ]
+            for action, said, state in steps:
+                assert said in await panel.order(NAME, action)
+                hosts = json.loads((await panel.answer(Request(b"GET", b"/_demo/hosts", [], b""))).body)
+                assert hosts[NAME]["state"] == state
+                if state == "running":
+                    await cluster.ready(NAME, TIMEOUT_S)
+            page = await panel.answer(Request(b"GET", b"/_demo/", [], b""))
+            assert b"flask" in page.body
+            assert b"silence" not in page.body
+            form = Request(b"POST", b"/_demo/order", [], b"host=other&action=kill")
+            assert b"no host other" in (await panel.answer(form)).body
+
+    asyncio.run(scenario())

@@ -41,7 +41,7 @@ def module_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewClus
 
 def _maker(stack: ExitStack, directory: Path) -> NewCluster:
     def make(count: int = 3, **settings: str) -> Cluster:
-        made = stack.enter_context(Cluster(directory, count, **settings))
+        made = stack.enter_context(Cluster(directory / f"{len(_living)}", count, **settings))
         _living.append(made)
         stack.callback(_living.remove, made)
         return made

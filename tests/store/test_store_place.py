@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.config import Config, Limits
-from clustersession.errors import StoreRefused
-from clustersession.store import LmdbStore, MemoryStore, open_store, place, place_for
+from clustersession.errors import ConfigError, StoreRefused
+from clustersession.store import LmdbStore, MemoryStore, check_place, open_store, place, place_for
 from clustersession.store.place import make_private
 
 names = st.text(max_size=300) | st.sampled_from(["..", ".", "../../etc", "a/b", "a\x00b", "-", "a-b", ""])
@@ -153,3 +153,15 @@ def test_open_store_by_settings(tmp_path: Path) -> None:
     assert shared.born > 0
     assert 14 * 2**20 <= shared.stats().bytes_max <= 16 * 2**20
     shared.close()
+
+
+def test_place_is_checked_without_making_it(tmp_path: Path) -> None:
+    """What opening would refuse for its place can be found out before, and nothing is made for that."""
+    good = configured(data_dir=str(tmp_path / "not" / "yet"), limits=Limits(store_bytes_max=16 * 2**20))
+    check_place(good)
+    check_place(configured(mode="dev", data_dir="/proc/nowhere"))
+    with pytest.raises(ConfigError, match="MAX_BYTES"):
+        check_place(configured(data_dir=str(tmp_path / "not" / "yet"), limits=Limits(store_bytes_max=2**60)))
+    assert list(tmp_path.iterdir()) == []
+    open_store(good).close()
+    check_place(good)

@@ -44,7 +44,7 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
     with peer_process() as (_, member):
         assert transport.ask(member, patch(1), monotonic() + 10.0) == APPLIED
         children = [_forked(transport, member) for _ in range(3)]
-        mine = [transport.ask(member, patch(number), monotonic() + 10.0) for number in range(90)]
+        mine = [transport.ask(member, patch(number), monotonic() + 10.0) for number in range(100)]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         assert mine == [APPLIED] * 100
         assert codes == [0, 0, 0]

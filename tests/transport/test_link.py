@@ -33,7 +33,6 @@ from clustersession.transport.link import PROVING_BYTES_MAX, Initiator, Responde
 from clustersession.transport.wiring import Wiring
 from tests.transport.kit import KEY, OTHER_RING, RING, answer, events, fetch, patch, wiring
 
-
 APPLIED = Applied(1, 2, ("b", "a"))
 
 
@@ -315,9 +314,7 @@ def clocked() -> tuple[Clocks, Pair]:
     return clocks, pair
 
 
-@pytest.mark.parametrize(
-    ("waited", "reply"), [(0.0, APPLIED), (0.99, APPLIED), (1.01, Unreachable("stale"))]
-)
+@pytest.mark.parametrize(("waited", "reply"), [(0.0, APPLIED), (0.99, APPLIED), (1.01, Unreachable("stale"))])
 def test_a_request_that_waited_too_long_is_not_acted_on(waited: float, reply: Reply) -> None:
     """What stood in the queue of a paused node for more than a second is refused, whatever the two clocks show."""
     clocks, pair = clocked()

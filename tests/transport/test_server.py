@@ -309,9 +309,13 @@ def test_a_peer_that_does_not_read_is_not_answered_for_ever() -> None:
         sock, initiator = introduced(server)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         requests = [asked(initiator, fetch()) for _ in range(2000)]
-        with sock, pytest.raises(OSError):
-            sock.sendall(b"".join(requests))
-        eventually(lambda: server.events["peer.slow"] == 1)
+        with sock:
+            try:
+                sock.sendall(b"".join(requests))
+            except ConnectionError:  # dropped while it still sent: fine, too
+                pass
+            eventually(lambda: server.server.connections == 0)
+        assert server.events["peer.slow"] == 1
         assert len(answered) < 500
 
 
