@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .record import (
+    Ending,
     Item,
     Owners,
     Record,
@@ -60,14 +61,16 @@ def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
         adopted = mine.but(epoch=theirs.epoch, owners=theirs.owners, version=theirs.version, base=theirs.epoch)
         return Absorption(adopted if higher else mine, better=None if higher or rank(mine) == rank(theirs) else mine)
     assert theirs.ended is not None
-    tombstone = ended(theirs if higher else mine, theirs.ended)
-    return Absorption(tombstone.but(items={}), hint=owners_but(mine.owners, me))
+    # the values of a grace do not travel, so neither does the grace
+    tombstone = ended(theirs if higher else mine, Ending(theirs.ended.reason, theirs.ended.at))
+    return Absorption(tombstone, hint=owners_but(mine.owners, me))
 
 
 def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
     """An ex-owner says that I am an owner of `theirs`: if I don't have that epoch, what I have is not to be served."""
     if rank(theirs) > rank(mine):
-        return Absorption(mine.but(accepted=False) if not mine.pointer else mine)
+        # it ranks below what it was, so that whatever comes next of its own epoch wins over it
+        return Absorption(mine.but(accepted=False, base=min(mine.base, mine.epoch - 1)) if not mine.pointer else mine)
     merged = _merged_as_master(mine, theirs.items, me)
     return merged._replace(better=mine if rank(mine) > rank(theirs) else None)
 
@@ -101,7 +104,7 @@ def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
     told = (*former, *new_master)
     if me not in theirs.owners:
         settled = theirs.accepted and theirs.owners[1] is not None
-        retained = extra if settled else ({} if mine.pointer else mine.items)
+        retained = extra if settled else mine.items
         return Absorption(pointer_to(theirs, retained), hint=told)
     if not extra:
         return Absorption(theirs, hint=former)

@@ -380,20 +380,10 @@ def carries_values(message: Message) -> bool:
 
 _WITH_VALUES = frozenset((Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat))
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_call = msgspec.msgpack.Decoder(Call).decode
-_decode_reply = msgspec.msgpack.Decoder(Reply).decode
+encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
 
+decode_call: Callable[[bytes], Call] = msgspec.msgpack.Decoder(Call).decode
+"""Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
 
-def encode_message(message: Message) -> bytes:
-    return _encode(message)
-
-
-def decode_call(data: bytes) -> Call:
-    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
-    return _decode_call(data)  # type: ignore[no-any-return]
-
-
-def decode_reply(data: bytes) -> Reply:
-    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
-    return _decode_reply(data)  # type: ignore[no-any-return]
+decode_reply: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(Reply).decode
+"""Raises `msgspec.DecodeError` (also for a value of the wrong type)."""

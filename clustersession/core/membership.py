@@ -70,7 +70,7 @@ def told_of(table: Table, members: Iterable[Member], now: float) -> Table:
 def _about_me(table: Table, said: Member) -> Table:
     """Refutation: whoever calls me dead, or knows a later start than mine, learns of a newer incarnation."""
     mine = table.me
-    wrong = said.state in (State.SUSPECT, State.DEAD, State.LEFT) and not mine.state.departing
+    wrong = said.state in (State.DEAD, State.LEFT) and not mine.state.departing
     if said.incarnation > mine.incarnation or (wrong and said.incarnation == mine.incarnation):
         return table._replace(me=msgspec.structs.replace(mine, incarnation=said.incarnation + 1))
     return table

@@ -101,7 +101,9 @@ def fetch(record: Record | None, call: Fetch, at: Situation, hinted: Callable[[s
     if other is None:
         return Found(record, serving=record.accepted)
     unheld = hinted(other)
-    return Found(record, serving=record.accepted and not unheld and at.leased(other), unheld=unheld)
+    # the master decides about expiry: past the limit a backup asks it, whatever the slack for touches under way
+    current = record.accepted and expired(record, at.now) is None
+    return Found(record, serving=current and not unheld and at.leased(other), unheld=unheld)
 
 
 def _gone(record: Record, ending: Ending, at: Situation) -> Gone:
@@ -210,8 +212,18 @@ def _put(record: Record | None, call: Put, at: Situation) -> Decision:
                 return Decision(Conflict(record.epoch, record.owners))
             new = new.but(base=record.epoch)
     result = absorb(record, new, at.me)
-    version = new.version if result.record is None else result.record.version
-    return Decision(Held(version), result.record != record, result.record, hint=result.hint)
+    held = result.record
+    if held is None:
+        return Decision(NotMine())
+    if held.pointer:
+        return Decision(Conflict(held.epoch, held.owners), held != record, _dated(held, record, at), hint=result.hint)
+    return Decision(Held(held.version), held != record, held, hint=result.hint)
+
+
+def _dated(held: Record, before: Record | None, at: Situation) -> Record:
+    """A pointer is kept for 25 h from when the copy was handed over, however long ago the session was used."""
+    is_new = held.pointer and (before is None or not before.pointer)
+    return held.but(last_seen=at.now) if is_new else held
 
 
 def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
@@ -240,21 +252,26 @@ def _settle(record: Record | None, call: Settle, at: Situation) -> Decision:
         return Decision(NotMine())
     if record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
         return Decision(Conflict(record.epoch, record.owners))
-    held = record.ended is not None or record.version <= call.version
+    # the settlement of a write says nothing about an end that came after it
+    held = call.version == 0 if record.ended is not None else record.version <= call.version
     unhint = owners_but(record.owners, at.me) if held else ()
     return Decision(Done(), not record.accepted, accepted(record), unhint=unhint)
 
 
 def _absorb(record: Record | None, call: Absorb, at: Situation, source: str | None) -> Decision:
     result = absorb(record, call.record, at.me, call.holder or source)
-    mine = None if result.record is None else digest(call.key, result.record)
-    return Decision(Absorbed(result.better, mine), result.record != record, result.record, hint=result.hint)
+    held = result.record
+    if held is None:
+        return Decision(Absorbed(result.better), record is not None)
+    reply = Absorbed(result.better, digest(call.key, held))
+    return Decision(reply, held != record, _dated(held, record, at), hint=result.hint)
 
 
 def _end(record: Record | None, call: End, at: Situation) -> Decision:
     if record is not None and record.ended is not None:
         return Decision(EndHeld(record.epoch, record.owners))
-    ending = Ending(call.reason, at.now, None if call.grace is None else at.now + call.grace)
+    graced = call.grace is not None and record is not None
+    ending = Ending(call.reason, at.now, at.now + call.grace if graced and call.grace is not None else None)
     known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
     tombstone = ended(known, ending)
     return Decision(EndHeld(known.epoch, known.owners), True, tombstone, hint=owners_but(known.owners, at.me))
@@ -274,7 +291,7 @@ def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
 
 
 def _touch(record: Record | None, call: Touch, at: Situation) -> Decision:
-    if record is None or not is_live(record):
+    if record is None or not is_live(record) or _expired(record, at) is not None:
         return Decision(NotMine())
     seen = at.now - call.age
     if seen < record.last_seen + TOUCH_STEP_S:
@@ -287,7 +304,8 @@ def compare(record: Record | None, theirs: Digest, at: Situation, source: str | 
     key, epoch, _, owners, is_ended = theirs
     stranger = at.me not in owners and not is_ended
     if record is None and stranger:
-        pointer = Record(epoch, 0, owners, pointer=True, last_seen=at.now)
+        # whether their change is accepted, a digest does not say: the pointer ranks as if it were not
+        pointer = Record(epoch, 0, owners, pointer=True, accepted=False, base=epoch - 1, last_seen=at.now)
         return Decision(Done(), True, pointer), True
     if record is None:
         return Decision(Done()), False
@@ -308,8 +326,8 @@ def compare(record: Record | None, theirs: Digest, at: Situation, source: str | 
 
 def sweep(record: Record | None, at: Situation) -> Decision:
     """What is due: an expired session becomes a tombstone, an old tombstone or pointer goes."""
-    if record is None:
-        return Decision(Done())
+    if record is None or not at.synced:
+        return Decision(Done())  # a host that was away must not end what went on elsewhere
     if record.ended is not None:
         if record.ended.grace_until is not None and at.now >= record.ended.grace_until:
             return Decision(Done(), True, ended(record, Ending(record.ended.reason, record.ended.at)))
@@ -319,7 +337,7 @@ def sweep(record: Record | None, at: Situation) -> Decision:
     word = _expired(record, at)
     if word is None:
         return Decision(Done(), True, record)  # not due after all: written again under its right due time
-    return Decision(Done(), True, ended(record, Ending(word, at.now)))
+    return Decision(Done(), True, ended(record, Ending(word, at.now)), hint=owners_but(record.owners, at.me))
 
 
 def due_at(record: Record, at: Situation) -> float:

@@ -23,13 +23,14 @@ _BATCHES: Final[dict[type[Message], bytes]] = {
     calls.Confirm: b"POST /v1/digests",
     calls.Inventory: b"POST /v1/digests",
 }
-_METHODS: Final[dict[type[Message], bytes]] = {
-    calls.Fetch: b"GET",
-    calls.Export: b"GET",
-    calls.Apply: b"PATCH",
-    calls.Deliver: b"PUT",
-    calls.Put: b"PUT",
+_RECORDS: Final[dict[type[Message], bytes]] = {
+    calls.Fetch: b"GET /v1/records/",
+    calls.Export: b"GET /v1/records/",
+    calls.Apply: b"PATCH /v1/records/",
+    calls.Deliver: b"PUT /v1/records/",
+    calls.Put: b"PUT /v1/records/",
 }
+_OTHERS: Final = b"POST /v1/records/"
 _STATUSES: Final[dict[type[Message], int]] = {
     calls.Gone: 410,
     calls.Moved: 421,
@@ -50,7 +51,7 @@ def line_of(call: Call) -> bytes:
     batch = _BATCHES.get(type(call))
     if batch is not None:
         return batch
-    return b"%b /v1/records/%b" % (_METHODS.get(type(call), b"POST"), hexlify(call.key))  # type: ignore[union-attr]
+    return _RECORDS.get(type(call), _OTHERS) + hexlify(call.key)  # type: ignore[union-attr]
 
 
 def status_of(reply: Reply) -> int:

@@ -139,7 +139,10 @@ class ClusterSessionInterface(SessionInterface):
 
 def _add(response: Response, session: SessionHeaders) -> None:
     if not session.cookies:
-        response.vary.add("Cookie")
+        if "Vary" in response.headers:
+            response.vary.add("Cookie")
+        else:  # nearly always; the parsed set costs more than the whole session
+            response.headers["Vary"] = "Cookie"
         return
     response.headers = Headers(joined(list(response.headers), session))
 

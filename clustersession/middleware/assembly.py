@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from ..settings import RingSource, check_same_secret, load_settings, process_env
 from ..store import open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.blocking import BlockingTransport
+from ..transport.client import Client
 from ..transport.wiring import Wiring
 
 START_ONE: Final = "Start `clustersession node`, or the app with `clustersession run -- ...`, or set CLUSTERSESSION_SPAWN=1."
@@ -144,7 +146,15 @@ def _assembled(config: Config) -> Backplane:
         observer=counters,
         tls=config.tls,
     )
-    return Backplane.of(host, ring, BlockingTransport(wiring), AsyncioTransport(wiring), counters, entropy, start_node)
+    blocking, asynchronous = BlockingTransport(wiring), AsyncioTransport(wiring)
+    atexit.register(_hang_up, blocking, asynchronous)
+    return Backplane.of(host, ring, blocking, asynchronous, counters, entropy, start_node)
+
+
+def _hang_up(*transports: Client) -> None:
+    """The worker ends: its idle connections to peers are closed, not left to the garbage collector."""
+    for transport in transports:
+        transport.hang_up()
 
 
 def _await_node(host: Host, config: Config, began: float) -> None:

@@ -114,6 +114,7 @@ class Heart:
             return
         # its hints are taken with the first heartbeat to it as a member, so this one grants no lease
         self._keeper.after_beat(reply.sender.identity, sent, Heard(reply.sender, reply.members, told_all=False))
+        self._keeper.tick()  # the workers know the new member at once
         log.info("met %s at %s:%d", reply.sender.identity, host, port)
 
     def _met_itself(self, host: str, port: int, sender: Member) -> None:

@@ -33,7 +33,7 @@ from ..core.record import Key, Record, decode_record, digest, encode_record
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
-from ..errors import Corrupt, ShardDown, StoreFull
+from ..errors import Corrupt, ShardDown, StoreFull, StoreRefused
 from ..ports import KEEP, Change, Entropy, Observer, Store
 from .board import EMPTY, NAME, Board, decode_board
 from .cache import BoundedCache
@@ -124,7 +124,7 @@ class Host:
         except StoreFull:
             self._observer.count("store_full")
             return Full()
-        except ShardDown:
+        except (ShardDown, StoreRefused):
             self._observer.count("shard_down")
             return Unreachable("down")
         except Corrupt:
@@ -156,9 +156,8 @@ class Host:
         at = self.situation()
         differing = []
         for theirs in call.digests:
-            same = self._compared(theirs, at, source)
-            if not same:
-                differing.append((theirs.key, self.record(theirs.key)))
+            if not self._compared(theirs, at, source):
+                differing.append((theirs.key, self._readable(theirs.key)))
         return Confirmed(tuple(differing), at.synced)
 
     def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
@@ -169,7 +168,10 @@ class Host:
             verdict.append(same)
             return decision
 
-        self._change(theirs.key, rule, at)
+        try:
+            self._change(theirs.key, rule, at)
+        except Corrupt:
+            return False
         return verdict[-1]
 
     def _inventory(self, call: Inventory) -> Reply:
@@ -188,7 +190,7 @@ class Host:
     def sweep(self, limit: int) -> int:
         """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
         at = self.situation()
-        due = self.store.due(at.now, limit)
+        due = self.store.due(at.now, limit) if at.synced else []
         for key in due:
             self._change(key, lambda record: replica.sweep(record, at), at)
         return len(due)

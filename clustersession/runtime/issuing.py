@@ -32,7 +32,7 @@ def is_due(
         return True
     owners, had = stored.owners, ticket.sid
     unmoved = named == owners and (owners[1] is not None or had.backup is None)
-    if unmoved and stored.copies is None and max_age_s is None:
+    if unmoved and stored.copies is None and (max_age_s is None or time() - 60.0 * had.born < max_age_s / 4):
         return False  # the rule would say so too; nearly every read ends here
     master_tag, backup_tag = (had.master, had.backup) if unmoved else cookies.tags(owners, had.kid)
     return should_issue(

@@ -29,7 +29,7 @@ class Keeper:
         recent = now - former.tick < timeouts.lease_s
         self.synced = former.synced and recent
         self._leases: dict[str, float] = dict(former.leases) if recent else {}
-        self._last_tick = now
+        self._last_tick = self._in_touch = now
         self._publish(now)
 
     # --- what it knows --------------------------------------------------------------------------------------------------
@@ -116,7 +116,16 @@ class Keeper:
         self.table = membership.heard_from(self.table, sender, now)
         self.table = membership.told_of(self.table, members, now)
         if self.table.me.incarnation != before:
-            self.unsync()  # somebody took this node for dead: others may have taken over
+            self._taken_for_dead(sender.identity, now)
+        self._in_touch = now
+
+    def _taken_for_dead(self, by: str, now: float) -> None:
+        """Others may have taken over. Was it this node that was cut off, it knows nothing for sure; else its lease with
+        who says so ends, and comes back with the hints that were left there."""
+        if now - self._in_touch > self._timeouts.lease_s:
+            self.unsync()
+        else:
+            self._leases.pop(by, None)
 
     def on_call(self, call: Call, source: str | None) -> Reply:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""

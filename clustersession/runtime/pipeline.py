@@ -23,6 +23,7 @@ from .stored import (
     Stored,
     create_session,
     end_session,
+    lifetime_within,
     new_token,
     patch,
     rotate_session,
@@ -165,7 +166,8 @@ class Visit:
         match outcome:
             case Unavailable():
                 engine.count("session_unavailable")
-                engine.outages.silent(sid.key, now)
+                if engine.outages.silent(sid.key, now):
+                    log.warning("session %s cannot be reached: %s", sid.handle, outcome.why)
                 if engine.anonymous:
                     self.session.fill({}, None)
                 return
@@ -206,7 +208,7 @@ class Visit:
             yield from self._end()
         stored = self._stored
         if self._superseded:
-            self._refuse_late(changes)
+            yield from self._log_in_again(changes)
         elif stored is not None:
             if changes or session.rotation is not None or session.lifetime_change is not None:
                 yield from self._keep(stored, changes)
@@ -228,6 +230,21 @@ class Visit:
             self._deleted = True
             yield from self._end_unseen(ticket)
         self._stored = None
+
+    def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
+        """A change of a session that was rotated a moment ago is too late, unless it is a login: the answer of the one
+        before was lost on its way to the browser. It gets a session of its own, with what the old one shows."""
+        assert self._stored is not None
+        if not self._logs_in(changes):
+            self._refuse_late(changes)
+            return
+        before = self._engine.items_of(self._stored.key, self._stored.record)
+        self._superseded, self._stored = False, None
+        yield from self._create({**before, **changes})
+
+    def _logs_in(self, changes: Mapping[str, bytes | None]) -> bool:
+        keys = self._engine.principal_keys
+        return not keys.isdisjoint(changes) and self.session.principal(self._engine.config.principal_keys) is not None
 
     def _end_unseen(self, ticket: Ticket) -> Operation[None]:
         """End a session that could not be loaded, at the owners its ID names."""
@@ -257,7 +274,8 @@ class Visit:
         outcome = self._outcome
         if type(outcome) is Unavailable and not self._deleted:
             raise SessionUnavailable(outcome.why)  # policy "anonymous": it may be read as empty, not written
-        if type(outcome) is Ended and outcome.reason == ROTATED and outcome.ago < GRACE_S:
+        late = type(outcome) is Ended and outcome.reason == ROTATED and outcome.ago < GRACE_S
+        if late and not self._logs_in(changes):
             self._refuse_late(changes)
         self._refuse_if_sent("a new session was begun")
         self._check(changes)
@@ -307,16 +325,11 @@ class Visit:
             self._engine.count("session_large")
 
     def _lifetime(self, began: float) -> Lifetime | None:
-        """What the app asked for; limits that the operator has set cannot be passed."""
         change = self.session.lifetime_change
         if change is None:
             return None
         self.reissue = True
-        idle, deadline = change.idle_s, None if change.absolute_in_s is None else self._engine.now() + change.absolute_in_s
-        if self._engine.config.lifetimes_set:
-            limit = self._engine.lifetime(began)
-            idle, deadline = _lower(idle, limit.idle), _lower(deadline, limit.deadline)
-        return Lifetime(idle, deadline)
+        return lifetime_within(self._engine, change, began)
 
     def _refuse_late(self, changes: Mapping[str, bytes | None]) -> None:
         session = self.session
@@ -382,9 +395,3 @@ class Visit:
 def _age(born: int) -> float:
     """Seconds since an ID was born, at least: it counts in minutes. Older than it is, files might be taken for younger."""
     return max(0.0, time() - 60.0 * (born + 1))
-
-
-def _lower(asked: float | None, limit: float | None) -> float | None:
-    if asked is None or limit is None:
-        return limit if asked is None else asked
-    return min(asked, limit)

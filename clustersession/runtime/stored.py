@@ -25,6 +25,7 @@ from ..core.session_id import TOKEN_BYTES, store_key
 from ..errors import LateWrite, SessionTooLarge, SessionUnavailable
 
 if TYPE_CHECKING:
+    from ..core.session import LifetimeChange
     from .engine import Engine
 
 PATCH_ID_BYTES: Final = 8
@@ -78,6 +79,21 @@ def new_token(engine: Engine) -> bytes:
 
 def patch(engine: Engine, changes: Mapping[str, bytes | None], lifetime: Lifetime | None) -> Patch:
     return Patch(engine.entropy.bytes(PATCH_ID_BYTES), dict(changes), lifetime)
+
+
+def lifetime_within(engine: Engine, asked: LifetimeChange, began: float) -> Lifetime:
+    """What the app asks for, now; limits that the operator has set, for a session that began at `began`, cannot be passed."""
+    idle, deadline = asked.idle_s, None if asked.absolute_in_s is None else engine.now() + asked.absolute_in_s
+    if engine.config.lifetimes_set:
+        limit = engine.lifetime(began)
+        idle, deadline = _lower(idle, limit.idle), _lower(deadline, limit.deadline)
+    return Lifetime(idle, deadline)
+
+
+def _lower(asked: float | None, limit: float | None) -> float | None:
+    if asked is None or limit is None:
+        return limit if asked is None else asked
+    return min(asked, limit)
 
 
 def create_session(engine: Engine, token: bytes, first: Patch, principal: Principal, lifetime: Lifetime) -> Operation[Stored]:

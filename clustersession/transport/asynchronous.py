@@ -49,7 +49,7 @@ class AsyncioTransport(Client):
 
     async def close(self) -> None:
         """Close the idle connections; one that is in use is closed when its call ends."""
-        self._close()
+        self.hang_up()
 
 
 async def _fulfilled(loop: AbstractEventLoop, want: Want) -> bool:

@@ -42,7 +42,7 @@ class BlockingTransport(Client):
 
     def close(self) -> None:
         """Close the idle connections; one that is in use is closed when its call ends."""
-        self._close()
+        self.hang_up()
 
 
 def _fulfilled(want: Want) -> bool:

@@ -8,18 +8,18 @@ from typing import Final
 FAILURES_IN_A_ROW: Final = 3
 WINDOW: Final = 20  # outcomes; half of them failures opens it too
 OPEN_S: Final = 1.0
-OPEN_S_MAX: Final = 30.0
+OPEN_S_MAX: Final = 2.0  # heartbeats say within 3 s whether a peer is dead; a longer pause would keep one out that is back
 PROBE_S: Final = 1.0  # a probe without outcome by then was abandoned: the next call is one
 
 
 class Breaker:
-    """Closed: all calls pass. Open: none, for 1 s doubling to 30 s, with full jitter. Then one call passes as a probe.
+    """Closed: all calls pass. Open: none, for 1 s, then 2 s, with full jitter. Then one call passes as a probe.
 
     While it is not `troubled`, successes need not be told. Times are seconds of one monotonic clock; `chance` is a random
     number in [0, 1).
     """
 
-    __slots__ = ("_failures", "_open_until", "_opened", "_outcomes", "_probed_at", "_row")
+    __slots__ = ("_failures", "_open_until", "_opened", "_outcomes", "_probed_at", "_row", "troubled")
 
     def __init__(self) -> None:
         self.reset()
@@ -32,17 +32,13 @@ class Breaker:
     def closed(self) -> bool:
         return self._opened == 0
 
-    @property
-    def troubled(self) -> bool:
-        """Open, or with a failure among the last outcomes: then successes count too."""
-        return self._failures > 0 or self._row > 0 or self._opened > 0
-
     def reset(self) -> None:
         """Somebody knows that the peer is well."""
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)
         self._failures = self._row = self._opened = 0
         self._open_until = 0.0
         self._probed_at: float | None = None
+        self.troubled = False  # open, or with a failure among the last outcomes
 
     def allows(self, now: float) -> bool:
         """Whether a call may be made now. After the open time the first one that asks is the probe."""
@@ -58,9 +54,11 @@ class Breaker:
             self.reset()
         self._row = 0
         self._note(failed=False)
+        self.troubled = self._failures > 0
 
     def failed(self, now: float, chance: float) -> None:
         """A call failed. The first failure of an open breaker is that of its probe: it opens anew, for longer."""
+        self.troubled = True
         self._row += 1
         self._note(failed=True)
         half = len(self._outcomes) == WINDOW and self._failures * 2 >= WINDOW

@@ -38,26 +38,29 @@ class Client:
         self._report = Report(wiring)
         self._dialer = Dialer(wiring)
         self._closed = False
-        self._began_in: int | None = None
-        self._known = self._peers
+        self._request_s = wiring.timeouts.request_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = getpid()
+        self._own = Peers(self._wiring.timeouts, self._wiring.entropy)
 
     @property
     def _peers(self) -> Peers:
-        pid = getpid()
-        if pid != self._began_in:
-            if self._began_in is not None:  # forked: the connections are the parent's, these are copies
-                self._known.close()
-            self._known = Peers(self._wiring.timeouts, self._wiring.entropy)
-            self._began_in = pid
-        return self._known
+        if getpid() != self._pid:  # forked: the connections are the parent's, these are copies
+            self._own.close()
+            self._begin()
+        return self._own
 
     # --- one call ------------------------------------------------------------------------------------------------------
 
     def _ask(self, member: Member, call: Call, deadline: float) -> Steps[Reply]:
         """One call: done by `deadline`, and within the request time-out."""
         began, peers = monotonic(), self._peers
-        peer = peers.of(member)
-        until = began + self._wiring.timeouts.request_s
+        peer = peers.known.get(member.identity)
+        if peer is None or peer.member is not member:
+            peer = peers.of(member)
+        until = began + self._request_s
         try:
             reply = yield from self._asked(peers, peer, call, min(until, deadline))
         except Failed as failure:
@@ -68,7 +71,10 @@ class Client:
             self._report.warn("peer.rejected", f"{member.identity} at {member.host}:{member.port}", error)
             why = "garbage"
         else:
-            peers.answered(peer, monotonic() - began)
+            peer.latency.note(monotonic() - began)
+            peer.silent_since = None
+            if peer.breaker.troubled:
+                peers.succeeded(peer)
             return reply
         if why in FAILURES:
             peers.failed(peer)
@@ -80,14 +86,15 @@ class Client:
 
         Every call may be repeated: patches have ids, everything else names an epoch or a version.
         """
-        peers.check(peer, call)
+        if peer.breaker.troubled:
+            peers.check(peer, call)
         try:
             connection = peer.places.pop()
         except IndexError:
             connection = yield from self._queued(peer, until)
         try:
             if connection is not None:
-                if peers.usable(peer, connection, self._wiring.ring(), monotonic()):
+                if connection.usable(self._wiring.ring(), monotonic(), self._request_s):
                     try:
                         reply = yield from connection.ask(call, until)
                         if reply != _STALE:
@@ -99,7 +106,10 @@ class Client:
             connection = yield from self._dialer.open(peer.member, until)
             peers.opened(peer, connection)
             return (yield from connection.ask(call, until))
-        finally:  # also when the caller lost interest: the reply is then read before the next use
+        except GeneratorExit:  # the caller lost interest; the reply is read before the connection's next use
+            peers.given_up(peer, connection)
+            raise
+        finally:
             peer.give_back(connection)
             if self._closed:
                 peer.drop_idle()
@@ -168,7 +178,7 @@ class Client:
                 peer.give_back(None)
                 break
             connection.drain()
-            told = peers.usable(peer, connection, self._wiring.ring(), monotonic()) and connection.tell(call)
+            told = connection.usable(self._wiring.ring(), monotonic(), self._request_s) and connection.tell(call)
             connection.broken = connection.broken or not told
             peer.give_back(connection)
         if not told:
@@ -192,7 +202,7 @@ class Client:
         """Which start of this peer the last connection opened to it has reached."""
         return self._peers.incarnation_of(identity)
 
-    def _close(self) -> None:
+    def hang_up(self) -> None:
         self._closed = True
         self._peers.close()
 

@@ -14,10 +14,11 @@ from select import POLLIN, POLLOUT
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
-from ..core.calls import Call, Reply, TooLarge
+from ..core.calls import Call, Reply
+from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..errors import PeerRefused, WireError
-from .link import Initiator
+from .link import Initiator, TooLong
 from .resolver import Resolver, SockAddr
 from .tls import certified, client_context
 from .wiring import Report, Wiring
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 OWED_MAX: Final = 8  # replies that a connection may wait for on behalf of nobody
 RESOLVE_STEP_S: Final = 0.005
-_RECEIVE_BYTES: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 16 * 1024
 _BLOCKED: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -62,30 +63,43 @@ class Closed(Exception):
 
 
 class Connection:
-    """A connection whose peer has proven itself. One call uses it at a time; `asked_at`: when the last one was sent."""
+    """A connection whose peer has proven itself. One call uses it at a time.
+
+    `asked_at`: when the last one was sent; `heard_at`: when a reply came last that nobody waited for any more.
+    """
 
     IDLE_S: Final = 60.0
     AGE_S: Final = 300.0  # in which clocks drift apart by at most 0.3 s (500 ppm each): the offset of the hello still holds
 
-    __slots__ = ("_born", "_readable", "_sock", "asked_at", "broken", "link")
+    __slots__ = ("_ends_at", "_readable", "_sock", "asked_at", "broken", "heard_at", "link")
 
     def __init__(self, sock: socket.socket, link: Initiator) -> None:
         self._sock, self.link = sock, link
         self._readable = Want(sock, POLLIN)
-        self._born = self.asked_at = monotonic()
+        self.asked_at = self.heard_at = monotonic()
+        self._ends_at = self.asked_at + self.AGE_S
         self.broken = False  # part of a request was sent, or a reply failed: of no more use
 
     def __repr__(self) -> str:
-        return f"<Connection to {self.link.peer and self.link.peer.identity!r}, {self.link.pending} replies pending>"
+        return f"<Connection to {self.link.peer and self.link.peer.identity!r}, {len(self.link.asked)} replies pending>"
 
-    def fresh(self, now: float) -> bool:
-        return now - self.asked_at < self.IDLE_S and now - self._born < self.AGE_S
+    def usable(self, ring: KeyRing, now: float, patience_s: float) -> bool:
+        """Whether an idle one is good for another call: not old, its key still in the ring, and no reply overdue."""
+        link = self.link
+        if now - self.asked_at >= self.IDLE_S or now >= self._ends_at or not (ring is link.ring or link.stands_on(ring)):
+            return False
+        if link.asked:
+            self.drain()
+            if link.asked and now - self.asked_at >= patience_s:
+                return False
+        return not self.broken
 
     def ask(self, call: Call, until: float) -> Steps[Reply]:
         """One call and its reply. Raises `Closed`, `Failed`, `WireError`, `PeerRefused`."""
-        data = self.link.ask(call)
-        if isinstance(data, TooLarge):
-            return data
+        try:
+            data = self.link.ask(call)
+        except TooLong as refusal:
+            return refusal.reply
         self.asked_at = monotonic()
         sent = self._send(data)
         if sent < len(data):
@@ -97,8 +111,10 @@ class Connection:
                 self.broken = True
                 raise Failed("timeout")
             replies = self.receive()
-            if replies and not self.link.pending:
-                return replies[-1]
+            if replies:
+                if not self.link.asked:
+                    return replies[-1]
+                self.heard_at = monotonic()
 
     def greet(self, until: float) -> Steps[None]:
         """The hello, and the peer's answer to it."""
@@ -111,10 +127,11 @@ class Connection:
 
     def tell(self, call: Call) -> bool:
         """Send a call whose reply nobody awaits, if that is possible at once."""
-        if self.link.pending >= OWED_MAX:
+        if len(self.link.asked) >= OWED_MAX:
             return False
-        data = self.link.ask(call)
-        if isinstance(data, TooLarge):
+        try:
+            data = self.link.ask(call)
+        except TooLong:
             return False
         self.asked_at = monotonic()
         try:
@@ -160,7 +177,8 @@ class Connection:
     def drain(self) -> None:
         """Read what is here, for nobody; `broken` says whether the connection still stands."""
         try:
-            self.receive()
+            if self.receive():
+                self.heard_at = monotonic()
         except (Closed, Failed, WireError, PeerRefused):
             self.broken = True
 

@@ -29,18 +29,27 @@ Handler: TypeAlias = Callable[[Call, str], Reply]
 """Answers a call of the authenticated peer of that identity. Quick, never waits."""
 
 
+class TooLong(Exception):
+    """A call that does not fit into a message; nothing was sent."""
+
+    def __init__(self, reply: TooLarge) -> None:
+        self.reply = reply
+        super().__init__(reply)
+
+
 class Initiator:
     """The end that asks. Replies come in the order of the requests; several requests may be on their way."""
 
-    __slots__ = ("_asked", "_channel", "_greeting", "_reader", "_replies", "_ring", "_unproven", "_wiring")
+    __slots__ = ("_channel", "_greeting", "_limit", "_reader", "_replies", "_unproven", "_wiring", "asked", "ring")
 
     def __init__(self, wiring: Wiring, wanted: str) -> None:
         self._wiring = wiring
-        self._ring = wiring.ring()
-        self._greeting = Greeting(wiring.party(), self._ring, wanted, wiring.entropy.bytes(HELLO_NONCE_BYTES), wiring.clock())
+        self.ring = wiring.ring()  # as it was when this connection began
+        self._limit = wiring.limits.message_bytes_max - OVERHEAD_BYTES
+        self._greeting = Greeting(wiring.party(), self.ring, wanted, wiring.entropy.bytes(HELLO_NONCE_BYTES), wiring.clock())
         self._reader = Reader(RESPONSE_HEAD, self._arrived, HELLO_BYTES_MAX)
         self._channel: Channel | None = None
-        self._asked: deque[bytes] = deque()  # the lines of the requests without a reply
+        self.asked: deque[bytes] = deque()  # the lines of the requests without a reply
         self._replies: list[Reply] = []
         self._unproven = True
 
@@ -50,18 +59,13 @@ class Initiator:
         return self._channel.peer if self._channel else None
 
     @property
-    def pending(self) -> int:
-        """Requests without a reply."""
-        return len(self._asked)
-
-    @property
     def mid_reply(self) -> bool:
         """Some of a reply has arrived, and not all of it."""
         return not self._reader.idle
 
     def stands_on(self, ring: KeyRing) -> bool:
         """Whether the key of this connection is in `ring`, the one that holds now."""
-        return ring is self._ring or (self._channel is not None and self._channel.stands_on(ring))
+        return self._channel is not None and self._channel.stands_on(ring)
 
     def hello(self) -> bytes:
         return request_bytes(HELLO, b"0", self._greeting.data)
@@ -72,13 +76,12 @@ class Initiator:
         replies, self._replies = self._replies, []
         return replies
 
-    def ask(self, call: Call) -> bytes | TooLarge:
-        """The bytes of a request, to be sent next on this connection."""
+    def ask(self, call: Call) -> bytes:
+        """The bytes of a request, to be sent next on this connection. Raises `TooLong`."""
         now = self._wiring.clock()
         data = encode(call, now)
-        limit = self._wiring.limits.message_bytes_max - OVERHEAD_BYTES
-        if len(data) > limit:
-            return TooLarge("a message between nodes", len(data), limit)
+        if len(data) > self._limit:
+            raise TooLong(TooLarge("a message between nodes", len(data), self._limit))
         if self._unproven:
             self._unproven = False
             if len(data) > PROVING_BYTES_MAX - OVERHEAD_BYTES:
@@ -91,7 +94,7 @@ class Initiator:
             raise WireError("a request before the hello was answered")
         line, sent = line_of(call), b"%x" % int(now * 1e6)
         body = self._channel.requests.seal(b"%b %b" % (line, sent), data, self._wiring.entropy.bytes(NONCE_BYTES))
-        self._asked.append(line)
+        self.asked.append(line)
         return request_bytes(line, sent, body)
 
     def _arrived(self, first: bytes, _: bytes, body: bytes) -> None:
@@ -99,15 +102,15 @@ class Initiator:
         if self._channel is None:
             self._conclude(status, body)
             return
-        if not self._asked:
+        if not self.asked:
             raise WireError("a reply that nobody asked for")
-        data = self._channel.replies.open(b"%b %d" % (self._asked.popleft(), status), body)
+        data = self._channel.replies.open(b"%b %d" % (self.asked.popleft(), status), body)
         self._replies.append(decode_reply(status, data, self._wiring.clock()))
 
     def _conclude(self, status: int, body: bytes) -> None:
         if status != 200:
             raise PeerRefused(f"it refused our hello ({status}); its log says why")
-        self._channel = self._greeting.conclude(body, self._ring)
+        self._channel = self._greeting.conclude(body, self.ring)
         self._reader.body_bytes_max = self._wiring.limits.message_bytes_max
 
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from ..config import Timeouts
 from ..core.calls import Call, Heartbeat
-from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..ports import Entropy
 from .breaker import Breaker
@@ -33,7 +32,7 @@ class Peer:
     given back is the first one taken.
     """
 
-    __slots__ = ("breaker", "latency", "member", "places", "queue", "used_at")
+    __slots__ = ("breaker", "latency", "member", "places", "queue", "silent_since", "used_at")
 
     def __init__(self, member: Member) -> None:
         self.member = member
@@ -41,6 +40,7 @@ class Peer:
         self.latency = Latency()
         self.places: list[Connection | None] = [None] * IN_FLIGHT_MAX
         self.queue: list[None] = [None] * QUEUE_MAX  # places of those who wait for a place
+        self.silent_since: float | None = None  # a call was given up then, and nothing was heard since
         self.used_at = monotonic()
 
     def __repr__(self) -> str:
@@ -83,17 +83,17 @@ class Peers:
     def __init__(self, timeouts: Timeouts, entropy: Entropy) -> None:
         self._timeouts, self._entropy = timeouts, entropy
         self._lock = Lock()
-        self._peers: dict[str, Peer] = {}
+        self.known: dict[str, Peer] = {}
         self._learnt: dict[tuple[str, int], str] = {}
         self._incarnations: dict[str, int] = {}
 
     def of(self, member: Member) -> Peer:
         """The peer; one that has moved or started anew is met without prejudice."""
         name = member.identity or f"{member.host}:{member.port}"
-        peer = self._peers.get(name)
+        peer = self.known.get(name)
         if peer is None:
             with self._lock:
-                peer = self._peers.setdefault(name, Peer(member))
+                peer = self.known.setdefault(name, Peer(member))
         known = peer.member
         if known is not member:
             peer.member = member
@@ -104,32 +104,28 @@ class Peers:
 
     def check(self, peer: Peer, call: Call) -> None:
         """Raises `Failed` where the breaker is open. Heartbeats always pass: by them a peer that is back gets noticed."""
-        if peer.breaker.closed or isinstance(call, Heartbeat):
+        if isinstance(call, Heartbeat):
             return
         with self._lock:
             if not peer.breaker.allows(monotonic()):
                 raise Failed("breaker")
 
-    def usable(self, peer: Peer, connection: Connection, ring: KeyRing, now: float) -> bool:
-        """Whether an idle connection is good for another call."""
-        if not connection.fresh(now) or not connection.link.stands_on(ring):
-            return False
-        if connection.link.pending:
-            connection.drain()
-            if connection.link.pending and not connection.broken and now - connection.asked_at >= self._timeouts.request_s:
-                self.failed(peer)  # a call that was given up for another peer's answer, and is late by now
-                return False
-        return not connection.broken
-
     def failed(self, peer: Peer) -> None:
         with self._lock:
             peer.breaker.failed(monotonic(), int.from_bytes(self._entropy.bytes(4), "big") / 2**32)
 
-    def answered(self, peer: Peer, seconds: float) -> None:
-        peer.latency.note(seconds)
-        if peer.breaker.troubled:
-            with self._lock:
-                peer.breaker.succeeded()
+    def given_up(self, peer: Peer, connection: Connection | None) -> None:
+        """A call was given up for another peer's answer: a failure only if nothing at all was heard for a request time-out."""
+        now = monotonic()
+        if peer.silent_since is None or (connection is not None and connection.heard_at >= peer.silent_since):
+            peer.silent_since = now
+        elif now - peer.silent_since >= self._timeouts.request_s:
+            self.failed(peer)
+
+    def succeeded(self, peer: Peer) -> None:
+        """To be told while the breaker is `troubled`."""
+        with self._lock:
+            peer.breaker.succeeded()
 
     def opened(self, peer: Peer, connection: Connection) -> None:
         """There is a new connection: note who is there and, as this happens rarely, tidy up."""
@@ -140,29 +136,29 @@ class Peers:
             peer.used_at = now
             self._learnt[peer.member.host, peer.member.port] = hello.identity
             self._incarnations[hello.identity] = hello.incarnation
-            for name, other in list(self._peers.items()):
+            for name, other in list(self.known.items()):
                 other.drop_idle(older_than=now - Connection.IDLE_S)
                 if now - other.used_at >= FORGET_S and not (other.idle or other.in_flight):
-                    del self._peers[name]
+                    del self.known[name]
                     self._learnt.pop((other.member.host, other.member.port), None)
                     self._incarnations.pop(name, None)
 
     def close(self) -> None:
         """Close all idle connections. Takes no lock, so that it serves after a fork too, for the child's copies."""
-        for peer in list(self._peers.values()):
+        for peer in list(self.known.values()):
             peer.drop_idle()
 
     # --- what others ask -----------------------------------------------------------------------------------------------
 
     def hedge_delay(self, identity: str) -> float:
-        peer, times = self._peers.get(identity), self._timeouts
+        peer, times = self.known.get(identity), self._timeouts
         if peer is None:
             return times.hedge_min_s
         return peer.latency.hedge_delay(times.hedge_min_s, times.hedge_max_s)
 
     def reset(self, name: str) -> None:
         with self._lock:
-            peer = self._peers.get(name)
+            peer = self.known.get(name)
             if peer is not None:
                 peer.breaker.reset()
 

@@ -261,6 +261,22 @@ def test_what_a_hedge_gave_up_does_not_disturb_the_next_call(make: Callable[...,
         assert one.server.connections == 1
 
 
+def test_a_connection_whose_reply_is_overdue_is_not_used_again(make: Callable[..., Caller]) -> None:
+    """A reply got lost while another peer's was taken: the next call does not wait behind it."""
+    caller = make(timeouts=QUICK)
+    with serving() as server, serving(wiring("c")) as other:
+        proxy = Proxy(server.member)
+        with rogue(proxy) as between:
+            assert caller.ask(between, patch(1)) == APPLIED
+            proxy.change_reply = lambda data: b""
+            batch = [Outgoing(between, patch(2)), Outgoing(other.member, patch(2), 0.001)]
+            assert caller.exchange(batch, is_applied) == [None, APPLIED]
+            sleep(QUICK.request_s)
+            proxy.change_reply = lambda data: data
+            assert caller.ask(between, patch(3)) == APPLIED
+            assert caller.events == {}
+
+
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
@@ -600,8 +616,10 @@ def test_a_dead_peer_is_not_asked_for_long(make: Callable[..., Caller]) -> None:
     seen = [caller.ask(member, patch(1)) for _ in range(20)]
     assert seen[:3] == [Unreachable("refused")] * 3
     assert Unreachable("breaker") in seen
+    beats = [caller.ask(member, Heartbeat(member, (), 0.0)) for _ in range(20)]
+    assert beats == [Unreachable("refused")] * 20
     with serving(port=port):
-        eventually(lambda: caller.ask(member, Heartbeat(member, (), 0.0)) == APPLIED)
+        assert caller.ask(member, Heartbeat(member, (), 0.0)) == APPLIED
         assert caller.ask(member, patch(1)) == APPLIED
     for _ in range(5):
         caller.ask(member, patch(1))
@@ -620,13 +638,42 @@ def test_a_peer_that_started_anew_is_asked_again(make: Callable[..., Caller]) ->
         assert caller.ask(Member("b", server.address.host, server.address.port, 8), patch(1)) == APPLIED
 
 
+def test_a_peer_that_only_loses_hedges_is_given_up_too(make: Callable[..., Caller]) -> None:
+    """A paused process never lets its calls time out, as others answer first; after a time-out's silence it counts as failing."""
+    caller = make(timeouts=QUICK)
+    with peer_process() as (process, member), serving(wiring("c")) as other:
+        assert caller.ask(member, patch(1)) == APPLIED
+        process.send_signal(signal.SIGSTOP)
+        batch = [Outgoing(member, patch(1)), Outgoing(other.member, patch(1), 0.01)]
+        eventually(lambda: caller.exchange(batch, is_applied) == [Unreachable("breaker"), APPLIED])
+        process.send_signal(signal.SIGCONT)
+        eventually(lambda: caller.ask(member, patch(2)) == APPLIED)
+
+
+def test_a_peer_that_is_slower_than_others_is_not_given_up(make: Callable[..., Caller]) -> None:
+    """It loses every hedge and answers all the same: its late replies count as signs of life."""
+
+    def slow(call: Call, peer: str) -> Reply:
+        sleep(0.02)
+        return answer(call, peer)
+
+    caller = make(timeouts=Timeouts(connect_s=2.0, request_s=0.3, stale_request_s=5.0))
+    with serving(handler=slow) as server, serving(wiring("c")) as other:
+        assert caller.ask(server.member, patch(1)) == APPLIED
+        batch = [Outgoing(server.member, patch(1)), Outgoing(other.member, patch(1), 0.001)]
+        for _ in range(60):
+            caller.exchange(batch, is_applied)
+            sleep(0.02)
+        assert caller.events["peer.breaker"] == 0
+
+
 def test_a_silent_peer_slows_only_its_own_calls(make: Callable[..., Caller]) -> None:
     """A hundred calls to one that never answers: 32 wait, 64 queue, the rest is refused; others answer meanwhile."""
     caller = make()
     with rogue(until_closed) as silent, serving(wiring("c")) as other:
         asks: list[tuple[Member, Call]] = [(silent, patch(number)) for number in range(120)]
         asks[60:60] = [(other.member, patch(number)) for number in range(10)]
-        replies = caller.at_once(asks, within_s=1.0)
+        replies = caller.at_once(asks, within_s=2.5)
     assert replies[60:70] == [APPLIED] * 10
     rest = replies[:60] + replies[70:]
     assert set(rest) <= {Unreachable("budget"), Unreachable("busy")}
@@ -700,4 +747,27 @@ def test_a_closed_transport_leaves_nothing_open(make: Callable[..., Caller]) -> 
         caller.at_once([(server.member, patch(number)) for number in range(8)])
         assert server.server.connections >= 1
         caller.close()
+        eventually(lambda: server.server.connections == 0)
+
+
+def test_a_call_under_way_outlives_close_and_nothing_else(make: Callable[..., Caller]) -> None:
+    """It is answered, and then its connection is closed too."""
+    caller, begun, release = make(), threading.Event(), threading.Event()
+
+    def slow(call: Call, peer: str) -> Reply:
+        begun.set()
+        release.wait(10)
+        return answer(call, peer)
+
+    with serving(handler=slow) as server:
+        replies: list[Reply] = []
+        thread = threading.Thread(target=lambda: replies.append(caller.ask(server.member, patch(1))))
+        thread.start()
+        assert begun.wait(10)
+        closing = caller.transport.close()
+        if isinstance(closing, Coroutine):
+            asyncio.run(closing)
+        release.set()
+        thread.join()
+        assert replies == [APPLIED]
         eventually(lambda: server.server.connections == 0)

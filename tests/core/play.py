@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import pytest
@@ -23,7 +23,7 @@ class Late:
 
 LATE: Final = Late()
 Scripted: TypeAlias = Reply | Late
-Script: TypeAlias = Mapping[tuple[str, type[Any]], Scripted | list[Scripted]]
+Script: TypeAlias = Mapping[tuple[str, type[Any]], Scripted | Sequence[Scripted]]
 
 
 class Played(NamedTuple, Generic[T]):
@@ -51,7 +51,7 @@ def play(operation: Operation[T], script: Script) -> Played[T]:
 
 class _Player:
     def __init__(self, script: Script) -> None:
-        self._script = {key: list(value) if isinstance(value, list) else value for key, value in script.items()}
+        self._script = {key: list(value) if isinstance(value, Sequence) else value for key, value in script.items()}
         self.log: list[str] = []
         self.sent: list[tuple[str, Call]] = []
 

@@ -127,6 +127,14 @@ def test_only_the_master_makes_a_version_of_what_another_history_adds() -> None:
     assert absorb(lost.but(owners=("b", "d")), mine, "b") == Absorption(mine.but(items=both), hint=("d", "a"))
 
 
+def test_what_a_backup_has_merged_becomes_a_version_at_the_master() -> None:
+    """Equal versions with more values on the backup's side: the master numbers them, and the backup gets that version."""
+    mine = record(2, 3)
+    theirs = mine.but(items={**mine.items, "q": item(b"q", 1, 7, "c")})
+    merged = theirs.but(version=4)
+    assert absorb(mine, theirs, "a", "b") == Absorption(merged, better=merged, hint=("b",))
+
+
 def test_a_pointer_is_never_taken_for_data() -> None:
     """It changes no value of a copy and does not raise its version; it only says that there is a higher history."""
     mine = record(2, 3, ("a", "b"))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clustersession.core import handshake
 from clustersession.core.channel import WIRE_VERSION
 from clustersession.core.handshake import HELLO_NONCE_BYTES, Channel, Greeting, Party, accept
 from clustersession.core.keyring import KeyRing
@@ -91,10 +92,13 @@ def test_a_greeting_to_somebody_else_is_refused() -> None:
 
 def test_an_answer_of_somebody_else_is_refused() -> None:
     """A member of the cluster that answers in another's place is not talked to."""
-    greeting = greet(wanted="b")
-    liar = accept(greet(wanted="").data, B._replace(identity="c"), ONE, NONCE_B, 0.0)[0]
-    with pytest.raises(PeerRefused):
-        greeting.conclude(liar, ONE)
+    greeting, key = greet(wanted="b"), ONE.signing
+    for me, wanted in (("c", "a"), ("b", "somebody else")):
+        hello = handshake._hello(B._replace(identity=me), NONCE_B, 0.0, (1,), wanted)
+        transcript = handshake._transcript(greeting._hello, hello)
+        answer = handshake._Answer(hello, 1, handshake._proof(key, b"responder", transcript))
+        with pytest.raises(PeerRefused, match=f"'{me}' answered where 'b' was wanted"):
+            greeting.conclude(msgspec.msgpack.encode(answer), ONE)
 
 
 def test_an_answer_without_the_key_is_refused() -> None:

@@ -155,7 +155,12 @@ def test_who_left_is_forgotten_although_everybody_still_tells_of_it() -> None:
 # --- about this host itself --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [SUSPECT, DEAD, LEFT])
+def test_a_suspicion_is_not_refuted() -> None:
+    """It ends with the next answer; refuting it would make this host sync because another one was paused."""
+    assert told_of(table(), [member("a", SUSPECT, incarnation=5)], NOW) == table()
+
+
+@pytest.mark.parametrize("state", [DEAD, LEFT])
 def test_a_host_refutes_its_own_death(state: State) -> None:
     """It answers with a higher incarnation, once: what is said of a former one is refuted already."""
     known = told_of(table(), [member("a", state, incarnation=5)], NOW)

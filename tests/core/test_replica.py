@@ -92,7 +92,7 @@ put, higher    | Held*     | Held*>b       | Held*>b       | Held*         | Hel
 put, ended     | Held*     | Held*>b       | Held*>b       | Held*         | Held*>b       | Held*>b       | Held          | Held*>b>c    | Held*>b    | Held*     | Held*>b       | Held*>b
 promote        | Later     | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Conflict     | Later      | Later     | Promoted*>b>d | Promoted*>b>d
 promote, older | Later     | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Gone          | Conflict     | Later      | Later     | Conflict      | Conflict
-settle         | NotMine   | Done<b        | Done<b        | Done          | Done*<b       | Done*<b       | Done<b        | Conflict     | Done<b     | NotMine   | Done<b        | Done<b
+settle         | NotMine   | Done<b        | Done<b        | Done          | Done*<b       | Done*<b       | Done          | Conflict     | Done<b     | NotMine   | Done<b        | Done<b
 settle, lower  | NotMine   | Done          | Done          | Done          | Done*         | Done*         | ?             | Conflict     | Done       | NotMine   | Done          | Done
 settle, fork   | NotMine   | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Conflict     | Conflict   | NotMine   | Conflict      | Conflict
 absorb         | Absorbed  | Absorbed*>b   | Absorbed*>b   | Absorbed*     | Absorbed*>b   | Absorbed*>b   | Absorbed      | Absorbed*    | Absorbed*>b| Absorbed  | Absorbed*>b   | Absorbed*>b

@@ -57,7 +57,7 @@ def test_who_holds_nothing_but_is_an_owner_differs() -> None:
 def test_a_node_of_the_key_s_order_keeps_a_pointer_to_what_it_is_asked_about() -> None:
     """So that two histories that no owner connects meet there (finding F14)."""
     asked = compare(None, of(record(4, 5, ("b", "c"))), HERE, "b")
-    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, last_seen=NOW)), SAME)
+    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, accepted=False, base=3, last_seen=NOW)), SAME)
 
 
 def test_a_pointer_follows_to_a_higher_epoch() -> None:
@@ -102,9 +102,9 @@ def test_a_change_is_accepted_when_its_new_backup_is_seen_to_hold_it() -> None:
 def test_what_has_expired_becomes_a_tombstone() -> None:
     """So that a user who comes back late costs one question and not a search."""
     each = record(lifetime=Lifetime(None, NOW))
-    assert sweep(each, HERE) == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW), items={}))
+    assert sweep(each, HERE) == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW), items={}), hint=("b",))
     idle = record(lifetime=Lifetime(20.0), last_seen=NOW - 22)
-    assert sweep(idle, HERE) == Decision(Done(), True, idle.but(ended=Ending("expired: idle", NOW), items={}))
+    assert sweep(idle, HERE) == Decision(Done(), True, idle.but(ended=Ending("expired: idle", NOW), items={}), hint=("b",))
 
 
 def test_what_is_not_due_is_written_again_under_its_right_time() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from clustersession.settings import new_key
 
@@ -34,7 +34,7 @@ from .processes import (
     state_of,
     until,
 )
-from .servers import FLASK, TOP, Address, bare_environ, clustersession, gunicorn
+from .servers import FLASK, Address, bare_environ, clustersession, gunicorn
 
 SECRET = new_key(1)
 LOG_SHOWN_CHARS = 6000
@@ -52,6 +52,12 @@ def free_port(host: str) -> int:
         if at not in _given:
             _given.add(at)
             return at[1]
+
+
+def refuses(at: Address) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as sock:
+        return sock.connect_ex(at) != 0
 
 
 class Host:
@@ -114,7 +120,8 @@ class Host:
             program.wait(DEADLINE_S)
         self.programs.clear()
         assert killed
-        assert self.pids == []
+        for at in (self.peer, self.app):
+            until(lambda at=at: refuses(at), f"{at} is still listened on")  # type: ignore[misc]  # threads outlive their leader
         return killed
 
     def pause(self) -> list[int]:
@@ -201,6 +208,18 @@ class Host:
         return send(self.app, "/look", browser.cookies)
 
 
+def session_of(master: Host, backup: Host | None = None, *, user: str = "u") -> Browser:
+    """A browser that is logged in as `user`, with an apple in its cart, and a session with these owners."""
+    for _ in range(100):
+        browser = Browser()
+        browser.get(master.app, "/set", _user_id=user, cart="apple")
+        owners = browser.get(master.app, "/look").seen["owners"]
+        assert owners[0] == master.name
+        if backup is None or owners[1] == backup.name:
+            return browser
+    raise AssertionError("no session of a hundred had these owners")
+
+
 class Cluster:
     """Hosts n1, n2, ... that know each other. As a context it leaves no process behind."""
 
@@ -217,7 +236,7 @@ class Cluster:
             if count > 1:
                 host.environ["CLUSTERSESSION_PEERS"] = ",".join(f"{each.peer[0]}:{each.peer[1]}" for each in self.hosts)
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

@@ -15,6 +15,10 @@ NewCluster = Callable[..., Cluster]
 _living: list[Cluster] = []
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes ten seconds and more; `-m 'not slow'` leaves it out")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

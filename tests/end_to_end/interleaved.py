@@ -139,7 +139,7 @@ def setting(**items: str) -> Change:
 def seen(engine: Engine, browser: Browser) -> tuple[int, dict[str, str]]:
     """Status and what a page shows."""
     shown: dict[str, str] = {}
-    answer = finished(request(engine, browser.cookies, lambda session: shown.update(session)))
+    answer = finished(request(engine, browser.cookies, shown.update))
     browser.take(answer)
     return answer.status, shown
 

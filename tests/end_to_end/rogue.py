@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from types import TracebackType
+from typing import Self
 
 from .servers import Address
 
@@ -29,7 +30,7 @@ class Rogue:
         self._thread = threading.Thread(target=self._accept)
         self.connections = 0
 
-    def __enter__(self) -> Rogue:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,4 +1,4 @@
-"""Cookies that nobody issued, on a running host: no session, no cookie back, nothing stored, nobody called, nothing in the logs."""
+"""Cookies that nobody issued, on a running host: no session, no cookie back, nothing stored, nobody called, nothing logged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clustersession.core.session_id import IdContext, encode, node_tag
 from clustersession.settings import new_key
 
 from .browser import Browser, send
-from .cluster import SECRET, Cluster, Host
+from .cluster import SECRET, Cluster, Host, session_of
 from .conftest import NewCluster
 from .servers import FLASK, STARLETTE, gunicorn, uvicorn
 
@@ -25,7 +25,7 @@ HEADER_BYTES = 60_000
 ANSWERED_S = 0.1
 SEED = 3
 SERVERS = {
-    "flask": lambda host: gunicorn(FLASK, host.app, "--limit-request-field_size", "0", workers=1),
+    "flask": lambda host: gunicorn(FLASK, host.app, "--limit-request-field_size", "70000", workers=1),
     "starlette": lambda host: uvicorn(STARLETTE, host.app, "--h11-max-incomplete-event-size", "200000"),
 }
 
@@ -46,8 +46,10 @@ def forged(*, secret: str = SECRET, cluster: str = "default", name: str = "cs", 
 
 
 def with_bit_flipped(text: str, rng: random.Random) -> str:
+    """Printable still: what is not, the servers refuse by themselves."""
     place = rng.randrange(len(text))
-    return text[:place] + chr(ord(text[place]) ^ 1 << rng.randrange(7)) + text[place + 1 :]
+    flipped = [chr(ord(text[place]) ^ 1 << bit) for bit in range(7)]
+    return text[:place] + rng.choice([each for each in flipped if each.isprintable()]) + text[place + 1 :]
 
 
 def hostile(real: str, peer: Host) -> dict[str, list[str]]:
@@ -70,9 +72,9 @@ def hostile(real: str, peer: Host) -> dict[str, list[str]]:
         "nothing but our name": ["cs"],
         "long value": [f"cs={real}{'0' * HEADER_BYTES}"],
         "long neighbour": [f"a={'x' * HEADER_BYTES}; cs={other}"],
-        "many neighbours": ["; ".join(f"a{number}=1" for number in range(8000)) + f"; cs={other}"],
+        "many neighbours": ["; ".join(f"a{number}=1" for number in range(5000)) + f"; cs={other}"],
         "many of ours": ["; ".join([f"cs={other}"] * 500)],
-        "four, one of them real": [f"cs={other}; cs={other}; cs={other}; {whole}"],
+        "four, one of them real": [f"{'; '.join(f'cs={forged(secret=new_key(1))}' for _ in range(3))}; {whole}"],
         "two real ones": [f"{whole}; cs={forged(master='n1')}"],
         "bytes that are no text": ["cs=\xff\xfe\x80" + real[3:]],
         **{f"cut at {place}": [whole[:place]] for place in (10, 60, len(whole) - 1)},
@@ -102,8 +104,7 @@ def calls_of_workers(host: Host) -> set[object]:
 def test_hostile_cookies_are_no_session_and_cost_nothing(cluster: Cluster) -> None:
     """Whatever is wrong with them: 200 with an empty session, no Set-Cookie, no entry, no call to a peer, in no time."""
     home, peer = cluster["n1"], cluster["n2"]
-    there = Browser()
-    there.get(peer.app, "/set", _user_id="u")  # mastered elsewhere: n1 has to call for it
+    there = session_of(peer, cluster["n3"])
     assert calls_of_workers(home) == set()
     entries = cluster.entries()
     seconds = {}
@@ -116,7 +117,7 @@ def test_hostile_cookies_are_no_session_and_cost_nothing(cluster: Cluster) -> No
     slow = sorted(seconds.items(), key=lambda each: each[1])[-3:]
     print("slowest:", {what: f"{each * 1e3:.1f} ms" for what, each in slow})
     assert statistics.median(seconds.values()) <= ANSWERED_S
-    assert home.look(there).items == {"_user_id": "u"}
+    assert home.look(there).items["cart"] == "apple"
     assert calls_of_workers(home) != set(), "this check sees no connections"
 
 

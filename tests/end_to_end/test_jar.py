@@ -33,6 +33,7 @@ def test_a_login_among_writes_keeps_the_user_logged_in(cluster: Cluster) -> None
     assert cluster.complaints() == []
 
 
+@pytest.mark.slow
 def test_the_death_of_an_owners_host_among_writes_keeps_the_user_logged_in(cluster: Cluster) -> None:
     """kill -9 of an owner's host while six writes are under way: later requests show the login and what was acknowledged."""
     tally = jar.failover_rounds(cluster, KILLS, SEED)

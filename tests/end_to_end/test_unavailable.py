@@ -10,7 +10,7 @@ import pytest
 from clustersession.testing.in_process import InProcessCluster
 
 from .browser import Answer, Browser, send
-from .cluster import Cluster, Host, free_port
+from .cluster import Cluster, Host, free_port, session_of
 from .conftest import NewCluster
 from .processes import state_of, until
 from .servers import ASGI, DJANGO, DJANGO_ASYNC, FLASK, STARLETTE, WSGI, Address, clustersession, gunicorn, uvicorn
@@ -52,12 +52,7 @@ class Site(NamedTuple):
     def session(self) -> Browser:
         """A session of the two owners."""
         master, backup = self.owners
-        for _ in range(100):
-            browser = Browser()
-            browser.get(master.app, "/set", _user_id="u", cart="apple")
-            if browser.get(master.app, "/look").seen["owners"] == [master.name, backup.name]:
-                return browser
-        raise AssertionError("no session of a hundred had these owners")
+        return session_of(master, backup)
 
     def ask_all(self, browser: Browser, path: str, **query: object) -> dict[str, Answer]:
         """The same request to every integration at once."""
@@ -127,6 +122,7 @@ def test_owners_that_were_killed_give_503_and_the_session_once_they_are_back(sit
     assert_there(site, browser)
 
 
+@pytest.mark.slow
 def test_owners_that_stay_away_are_given_up(site: Site) -> None:
     """Once the cluster agrees that both owners are dead, the session is lost: said in the log, empty, and not a 503 for
     ever. It is there again if they return after all."""

@@ -78,8 +78,10 @@ def test_the_test_client_keeps_the_session(cluster: InProcessCluster) -> None:
     assert client_of(cluster, "b", like=client).get("/").json() == {}
 
 
-def test_a_session_that_cannot_be_reached_is_a_503_in_the_test_client(cluster: InProcessCluster) -> None:
-    """Also for writes without a read; and the error names no host."""
+def test_a_session_that_cannot_be_reached_is_a_503_in_the_test_client(
+    cluster: InProcessCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also for writes without a read; the error names no host, and is no "bad request" in Django's log."""
     client = client_of(cluster)
     client.get("/set/k/v")
     third = client_of(cluster, third_host(cluster), like=client)
@@ -87,6 +89,7 @@ def test_a_session_that_cannot_be_reached_is_a_503_in_the_test_client(cluster: I
         answer = third.get(path)
         assert (answer.status_code, answer["Retry-After"], list(answer.cookies)) == (503, "1", [])
         assert b"refused" not in answer.content
+    assert all("refused" not in each.getMessage() for each in caplog.records if each.name == "django.request")
     cluster.back("a", "b", "c")
     assert third.get("/").json() == {"k": "v"}
 

@@ -158,6 +158,21 @@ def test_what_changes_in_the_body_or_when_it_is_closed_is_saved(cluster: InProce
     assert "Set-Cookie" not in dict(server.heads[0][1])
 
 
+def test_the_end_of_the_body_is_sent_after_its_changes_are_saved(cluster: InProcessCluster, cookie: str) -> None:
+    """A client that has read the whole answer finds them with its next request; servers close the body only later."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(OK, PLAIN)
+        return body(environ[SESSION])
+
+    def body(session: Any) -> Iterator[bytes]:
+        yield b"one"
+        session["n"] = 2
+
+    assert list(Server().serve(SessionMiddleware(app, cluster["a"].engine), cookie)) == [b"one"]
+    assert values(cluster, cookie) == {"n": 2}
+
+
 def test_a_change_that_needs_a_new_cookie_raises_once_the_response_has_started(cluster: InProcessCluster) -> None:
     """A new session, and a login, in the middle of a body cannot be kept, and are not lost silently."""
 

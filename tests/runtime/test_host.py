@@ -15,7 +15,7 @@ from clustersession.core.node import Member, State
 from clustersession.core.record import Ending, Lifetime, Record, digest, encode_record, live_items
 from clustersession.core.sealing import Sealer
 from clustersession.core.session_id import node_tag
-from clustersession.errors import Corrupt, ShardDown, StoreFull
+from clustersession.errors import Corrupt, ShardDown, StoreFull, StoreRefused
 from clustersession.ports import Change
 from clustersession.runtime.board import EMPTY, NAME, Board, decode_board, write_board
 from clustersession.runtime.cache import BoundedCache
@@ -133,6 +133,7 @@ class Failing(MemoryStore):
     [
         (StoreFull("no room"), calls.Full(), "store_full"),
         (ShardDown(3, 42), calls.Unreachable("down"), "shard_down"),
+        (StoreRefused("files of another boot"), calls.Unreachable("down"), "shard_down"),
         (Corrupt("broken"), calls.Broken(), "record_broken"),
     ],
 )
@@ -225,17 +226,20 @@ def test_inventory_lists_in_steps_and_leaves_out_what_is_broken(at: Fixture) -> 
 
 
 def test_a_sweep_ends_what_has_expired_and_drops_what_is_old(at: Fixture) -> None:
-    """Up to so many at a time; what is not due is not looked at."""
+    """Up to so many at a time; what is not due is not looked at, and nothing at all before the host has synced."""
     at.host.handle(calls.Put(KEY, record(lifetime=Lifetime(None, START + 100))))
     at.host.handle(calls.Put(KEY2, record(lifetime=Lifetime(None, START + 100))))
     at.host.handle(calls.Put(KEY3, record()))
     assert at.host.sweep(10) == 0
     at.clock.now += 120
+    assert at.host.sweep(10) == 0, "it has not synced"
+    at.board(member("a"))
     assert [at.host.sweep(1), at.host.sweep(1), at.host.sweep(1)] == [1, 1, 0]
     expired = at.host.record(KEY)
     assert expired is not None
     assert expired.ended == Ending("expired: absolute", START + 120)
     at.clock.now += 26 * 3600
+    at.board(member("a"))
     assert at.host.sweep(10) == 3
     assert (at.host.record(KEY), at.host.record(KEY2)) == (None, None)
     assert at.host.record(KEY3) == record()
@@ -268,7 +272,7 @@ def tag(who: Member, kid: int) -> str:
 
 def test_an_owner_s_tag_is_looked_up_among_the_members(at: Fixture) -> None:
     """By the identity's half, so that a changed port does not lose a session; unknown tags and keys name nobody."""
-    assert at.host.view
+    assert at.host.view.members
     for kid in (1, 2):
         assert at.host.owner_of(RING, kid, tag(member("b"), kid)) == "b"
         assert at.host.owner_of(RING, kid, tag(member("b", port=7), kid)) == "b"
@@ -279,10 +283,10 @@ def test_an_owner_s_tag_is_looked_up_among_the_members(at: Fixture) -> None:
 
 def test_tags_follow_the_members(at: Fixture) -> None:
     """Who joins is found, who is not there any more is not."""
-    assert at.host.view
+    assert at.host.view.members
     assert at.host.owner_of(RING, 1, tag(member("c"), 1)) is None
     at.board(member("a"), member("c", State.DEAD))
-    assert at.host.view
+    assert at.host.view.members
     assert at.host.owner_of(RING, 1, tag(member("c"), 1)) == "c"
     assert at.host.owner_of(RING, 1, tag(member("b"), 1)) is None
 

@@ -18,6 +18,7 @@ from clustersession.errors import (
     SessionUnavailable,
     ValueNotSupported,
 )
+from clustersession.runtime.board import Board, write_board
 from clustersession.runtime.engine import Engine
 from clustersession.runtime.outages import LOST_KEPT_S, PATIENCE_S
 from clustersession.runtime.pipeline import GRACE_S, Visit
@@ -286,15 +287,25 @@ def test_the_grace_of_a_login_reads_and_never_writes(cluster: InProcessCluster, 
     old = write(engine, theme="dark")
     new = write(engine, old, _user_id="7")
     assert (read(engine, old), read(engine, new)) == ({"theme": "dark"}, {"theme": "dark", "_user_id": "7"})
-    for change in ({"theme": "light"}, {"_user_id": "8"}):
-        with pytest.raises(LateWrite):
-            write(engine, old, **change)
+    with cluster.silence(), pytest.raises(LateWrite):
+        write(engine, old, theme="light")
     late = visit(engine, old)
     late.session.end()
     with pytest.raises(LateWrite):
         save(engine, late)
     clock.now += GRACE_S + 0.1
     assert read(engine, old) == {}
+
+
+def test_a_request_with_an_id_that_was_rotated_sets_no_cookie(cluster: InProcessCluster) -> None:
+    """Not even where the app wants the cookie sent again: it would put the old ID in the place of the new."""
+    engine = cluster["a"].engine
+    old = write(engine, theme="dark")
+    write(engine, old, _user_id="7")
+    parallel = visit(engine, old)
+    assert parallel.session["theme"] == "dark"
+    parallel.reissue = True
+    assert parallel.headers() == ((), True)
 
 
 @pytest.mark.parametrize("grace", [True, False])
@@ -310,15 +321,26 @@ def test_other_rotations_end_the_old_id_at_once(cluster: InProcessCluster, grace
 
 
 def test_right_after_a_rotation_an_old_id_begins_nothing_new(cluster: InProcessCluster, clock: Clock) -> None:
-    """Its answer could arrive after the login's and put a session without user in its place. Later it may: the answer of
-    the login was lost, and its user must be able to log in again."""
+    """Its answer could arrive after the login's and put a session without user in its place. Later it may."""
     engine = cluster["a"].engine
     old = write(engine, _user_id="7")
     write(engine, old, _user_id="8")
     with pytest.raises(LateWrite):
-        write(engine, old, _user_id="9")
+        write(engine, old, k="v")
     clock.now += GRACE_S + 0.1
-    assert write(engine, old, _user_id="9") != old
+    assert write(engine, old, k="v") != old
+
+
+def test_a_login_whose_answer_was_lost_can_be_repeated_at_once(cluster: InProcessCluster) -> None:
+    """The browser still has the old ID: in the grace, and where there is none, it gets a session of its own."""
+    engine = cluster["a"].engine
+    anonymous = write(engine, theme="dark")
+    write(engine, anonymous, _user_id="7")
+    again = write(engine, anonymous, _user_id="7")
+    assert read(engine, again) == {"theme": "dark", "_user_id": "7"}
+    write(engine, again, _user_id="8")
+    assert read(engine, write(engine, again, _user_id="9")) == {"_user_id": "9"}
+    assert read(engine, anonymous) == {"theme": "dark"}
 
 
 def test_a_logout_by_removing_the_user_rotates_too(cluster: InProcessCluster) -> None:
@@ -462,6 +484,34 @@ def test_a_lost_session_is_searched_for_once(cluster: InProcessCluster, clock: C
     assert len(cluster.sent) > before
     assert write(engine, cookie, k="w") != cookie
     assert cluster.counted("session_lost") == 2
+
+
+def test_policy_anonymous_begins_no_second_session() -> None:
+    """Reads go on as if there were none; a write would put another session in the place of the one that will be back."""
+    cluster = InProcessCluster(("a", "b", "c", "d", "e"), unavailable="anonymous")
+    cookie = write(cluster["a"].engine, k="v")
+    backup = backup_of(cluster)
+    cluster.down("a", backup)
+    engine = cluster[next(name for name in "bcde" if name != backup)].engine
+    assert read(engine, cookie) == {}
+    made = visit(engine, cookie)
+    made.session["k"] = "w"
+    with cluster.silence(), pytest.raises(SessionUnavailable):
+        save(engine, made)
+
+
+def test_a_logout_without_any_known_owner_is_not_acked(cluster: InProcessCluster) -> None:
+    """Both hosts that the ID names are members no more, and others may not be known yet: 503, and the cookie goes."""
+    engine = cluster["a"].engine
+    cookie = engine.cookies.issued(b"t" * 16, ("gone", "too"), (1, 1), None).partition(";")[0]
+    members = tuple(engine.host.view.members.values())
+    write_board(engine.host.store, Board(members, {}, True, float("inf"), False, 1, None))
+    made = visit(engine, cookie)
+    made.session.end()
+    with pytest.raises(SessionUnavailable):
+        save(engine, made)
+    (deleted,) = made.refusal_headers().cookies
+    assert deleted.startswith("cs=; ")
 
 
 def test_what_the_store_holds_is_never_the_raw_id(cluster: InProcessCluster) -> None:

@@ -1,7 +1,7 @@
 """The outside checker: it sees only what clients saw, and knows what must never be seen.
 
 Rules (an operation that got no clear answer may have happened or not, then or later):
-(a) a read shows, per key, nothing older than the last write acked before the read began;
+(a) a read shows, per key, nothing older than the last write acked more than a lease before the read began;
 (b) after an acked logout or rotation no read finds the session, and no write to it is acked;
 (c) no read shows a value of another session;
 (d) a session that nobody ended is never answered as ended or lost.
@@ -76,7 +76,7 @@ class Checker:
             return
         for write in story.acked.get(key, ()):
             assert write.acked is not None
-            if write.acked >= start or write is seen:
+            if write.acked + LEASE_S >= start or write is seen:
                 continue
             # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
             if seen is None or (seen.acked is not None and seen.acked < write.start):

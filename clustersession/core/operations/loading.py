@@ -9,7 +9,7 @@ from ..effects import Ask, AskAll, Hedge, Operation
 from ..placement import live_order
 from ..record import Record, accepted, floor_of
 from .moving import completed, moved
-from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
+from .outcome import Cluster, Ended, Loaded, LoadOutcome, Placement, Target, Unavailable
 from .search import Search
 
 HOPS_MAX: Final = 4  # the ID's owners, and three times where a pointer leads
@@ -93,9 +93,9 @@ def _searched(cluster: Cluster, search: Search) -> Operation[LoadOutcome]:
 
 
 def _before_giving_up(cluster: Cluster, search: Search) -> Operation[LoadOutcome]:
-    """An owner that has just come back is still dead in the table: it is asked before the session is called lost."""
+    """An owner that has just come back, or this host has, is still dead in the table: it is asked before giving up."""
     dead = search.believed_dead()
-    if dead and isinstance(search.unfound(), Lost):
+    if dead:
         yield from _ask_all(search, dead)
         found = yield from _followed(cluster, search)
         if found is not None:

@@ -13,7 +13,7 @@ from .moving import completed, moved
 from .outcome import Cluster, Ended, EndedBy, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
 from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
 
-FREEZE_S: Final = 0.25  # patches wait at most this long for a rotation
+FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
 REASON: Final = "rotated"
 
 

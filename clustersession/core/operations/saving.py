@@ -38,8 +38,10 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 return Unavailable(f"{master}: its store is full")
             case calls.Found():
                 step = _followed((yield from completed(cluster, key, reply.record)), f"{master}: the owners are changing")
-            case calls.Rotating() if waits < ROTATING_TRIES_MAX:
+            case calls.Rotating():
                 waits += 1
+                if waits > ROTATING_TRIES_MAX:
+                    return Unavailable(f"{master}: being rotated")
                 yield Wait(ROTATING_WAIT_S)
                 continue
             case _:

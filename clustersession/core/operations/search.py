@@ -129,7 +129,8 @@ class Search:
     def unfound(self) -> Loaded | Lost | Unavailable:
         """Nobody has a fresh copy. Lost only if everybody who could have one said so (finding F6); else not known."""
         silent = [node for node, reply in self.answers.items() if self._leaves_open(node, reply)]
-        undecided = silent + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
+        retained = [n for n, reply in self.answers.items() if isinstance(reply, calls.Moved) and reply.retained]
+        undecided = silent + retained + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
         table_incomplete = self.owner_departed() and not self.view.converged
         if (undecided or table_incomplete) and not self.target.patience_over:
             return Unavailable(self._why(undecided))

@@ -18,7 +18,14 @@ HERE: Final = Placement(1, ("a", "b"))
 
 
 def cluster(
-    *, dead: str = "", suspect: str = "", absent: str = "", converged: bool = True, me: str = "a", min_copies: int = 1, nodes: str = "abcde"
+    *,
+    dead: str = "",
+    suspect: str = "",
+    absent: str = "",
+    converged: bool = True,
+    me: str = "a",
+    min_copies: int = 1,
+    nodes: str = "abcde",
 ) -> Cluster:
     """Every letter is a node."""
 

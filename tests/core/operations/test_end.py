@@ -17,7 +17,9 @@ HELD = calls.EndHeld(1, ("a", "b"))
 ENDED = tombstone(1)
 
 
-def run(script: Script, seen: Cluster | None = None, *, placement: Placement = HERE, grace: float | None = None) -> Played[EndOutcome]:
+def run(
+    script: Script, seen: Cluster | None = None, *, placement: Placement = HERE, grace: float | None = None
+) -> Played[EndOutcome]:
     operation: Operation[EndOutcome] = end(seen or cluster(), KEY, placement, "logout", grace)
     return play(operation, script)
 
@@ -85,7 +87,7 @@ def test_one_holder_is_enough_only_where_there_is_no_other() -> None:
     assert run(script, cluster(nodes="ab")).outcome == EndedBy(1)
     refused = run({**script, ("a", Promote): SILENT}, cluster(nodes="ab", min_copies=2))
     assert refused.outcome == Unavailable("b gave no answer and nobody else could hold the end")
-    single = {("a", End): [calls.EndHeld(1, ("a", None))]}
+    single: Script = {("a", End): [calls.EndHeld(1, ("a", None))]}
     assert run(single, placement=Placement(1, ("a", None))).outcome == EndedBy(1)
 
 
@@ -156,5 +158,7 @@ def test_a_chain_of_moves_is_followed_but_not_for_ever() -> None:
     assert run(chain("abcd"), seen, placement=single).outcome == EndedBy(1)
     everybody: Script = {(node, End): calls.EndHeld(9, ("e", None)) for node in "f"}
     longer: Script = {**chain("abcde"), **everybody}
-    outcome = run({key: value[0] if isinstance(value, list) else value for key, value in longer.items()}, seen, placement=single).outcome
+    outcome = run(
+        {key: value[0] if isinstance(value, list) else value for key, value in longer.items()}, seen, placement=single
+    ).outcome
     assert isinstance(outcome, Unavailable)

@@ -54,7 +54,7 @@ def test_a_survivor_takes_a_new_backup_and_both_learn_when_it_is_settled() -> No
 
 def test_the_mark_stays_if_the_backup_was_not_told() -> None:
     """It holds the record, so the change is accepted; that it does not know it yet is what the hint is for."""
-    script = {**held_by("e", promoted(LIVE, ("a", "e"))), ("e", Settle): [SILENT]}
+    script: Script = {**held_by("e", promoted(LIVE, ("a", "e"))), ("e", Settle): [SILENT]}
     played = run(script)
     assert played.outcome == (Placement(2, ("a", "e")), promoted(LIVE, ("a", "e")).record)
     assert played.log[-1] == "e Settle"

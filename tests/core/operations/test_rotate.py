@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from clustersession.core import calls
-from clustersession.core.calls import Apply, End, Freeze, Promote, Put, Settle
+from clustersession.core.calls import End, Freeze, Promote, Put, Settle
 from clustersession.core.effects import Operation
 from clustersession.core.operations import (
     Cluster,
@@ -18,31 +16,36 @@ from clustersession.core.operations import (
     Saved,
     Unavailable,
     rotate,
-    save,
 )
 from clustersession.core.operations.rotating import FREEZE_S
 from clustersession.core.operations.saving import ROTATING_TRIES_MAX
-from clustersession.core.placement import choose_backup
-from clustersession.core.record import Lifetime, Record, Stamp, live_items
+from clustersession.core.placement import rendezvous
+from clustersession.core.record import Lifetime, Stamp
 
 from ..play import REFUSED, SILENT, Played, Script, play
 from ..records import KEY, NOW, item, patch, pending, record
-from .cluster import HERE, cluster, gone, promoted
+from .cluster import NODES, cluster, gone, promoted
 
 DONE, HELD = calls.Done(), calls.Held(1)
 NEW_KEY = b"n" * 16
 PATCH = patch(7, user=b"7", tmp=None)
 OLD = record(
-    3, 9, ("a", "b"), items={"cart": item(b"c", 2, 4, "b"), "tmp": item(b"t"), "gone": item(None)}, created=10.0, lifetime=Lifetime(30.0, 2000.0)
+    3,
+    9,
+    ("a", "b"),
+    items={"cart": item(b"c", 2, 4, "b"), "tmp": item(b"t"), "gone": item(None)},
+    created=10.0,
+    lifetime=Lifetime(30.0, 2000.0),
 )
-BACKUP = choose_backup(cluster().view, NEW_KEY, zone="", without=("a",))  # of the new session
-assert BACKUP is not None
+BACKUP = next(node for node in rendezvous(NEW_KEY, NODES) if node != "a")  # of the new session
 ENDS: Script = {("a", End): [calls.EndHeld(3, ("a", "b"))], ("b", End): [calls.EndHeld(3, ("a", "b"))]}
 STORES: Script = {("a", Put): [HELD], (BACKUP, Put): [HELD]}
 THERE = Placement(3, ("a", "b"))
 
 
-def run(script: Script, seen: Cluster | None = None, placement: Placement = THERE, grace: float | None = None) -> Played[RotateOutcome]:
+def run(
+    script: Script, seen: Cluster | None = None, placement: Placement = THERE, grace: float | None = None
+) -> Played[RotateOutcome]:
     operation: Operation[RotateOutcome] = rotate(
         seen or cluster(), KEY, placement, NEW_KEY, PATCH, now=NOW, principal="7", auth_time=NOW, grace=grace
     )

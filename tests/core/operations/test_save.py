@@ -310,8 +310,8 @@ def test_a_rotation_is_waited_for() -> None:
 
 
 def test_a_rotation_without_end_is_not_waited_for_for_ever() -> None:
-    """Its master does as if it gave no answer."""
-    script: Script = {("a", Apply): [calls.Rotating()] * (ROTATING_TRIES_MAX + 1), ("b", Promote): [SILENT]}
+    """And its master is not taken for silent: the owners stay as they are."""
+    script: Script = {("a", Apply): [calls.Rotating()] * (ROTATING_TRIES_MAX + 1)}
     played = run(script)
     assert isinstance(played.outcome, Unavailable)
     assert played.log.count("wait") == ROTATING_TRIES_MAX

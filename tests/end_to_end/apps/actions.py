@@ -25,7 +25,7 @@ def act(session: MutableMapping[str, Any], placement: Any, end: Callable[[], Non
     elif path == "/end":
         end()
     return {
-        "items": {} if path == "/end" else {name: session[name] for name in session.keys() if not name.startswith("_perm")},
+        "items": {} if path == "/end" else {name: value for name, value in session.items() if not name.startswith("_perm")},
         "owners": None if placement is None else [placement.master, placement.backup],
         "epoch": None if placement is None else placement.epoch,
         "pid": os.getpid(),

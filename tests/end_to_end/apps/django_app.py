@@ -36,6 +36,8 @@ async def apage(request: HttpRequest) -> JsonResponse:
     return page(request)
 
 
-urlpatterns = [path(name, page) for name in ("look", "set", "end")] + [path(f"async/{name}", apage) for name in ("look", "set", "end")]
+urlpatterns = [path(name, page) for name in ("look", "set", "end")] + [
+    path(f"async/{name}", apage) for name in ("look", "set", "end")
+]
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
