@@ -8,6 +8,7 @@ host they are relative to "now" (`moved_to_clock`), so that no two clocks are ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -382,8 +383,21 @@ _WITH_VALUES = frozenset((Put, Absorb, Found, Exported, Promoted, Frozen, Apply,
 
 encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
 
-decode_call: Callable[[bytes], Call] = msgspec.msgpack.Decoder(Call).decode
-"""Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+_decode_call = msgspec.msgpack.Decoder(Call).decode
+_decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
-decode_reply: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(Reply).decode
-"""Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+
+def decode_call(data: bytes) -> Call:
+    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+    try:
+        return _decode_call(data)  # type: ignore[no-any-return]
+    except UnicodeDecodeError as error:  # which msgspec lets out for a text that is none
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
+    try:
+        return _decode_reply(data)  # type: ignore[no-any-return]
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None

@@ -68,7 +68,7 @@ def decode_call(line: bytes, data: bytes, now: float) -> Call:
     """The call of an authenticated request; `now`: the receiver's clock. Raises `WireError`."""
     try:
         call = calls.decode_call(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except msgspec.DecodeError as error:
         raise WireError(f"a call that does not decode: {error}") from None
     if line_of(call) != line:
         raise WireError(f"a {type(call).__name__} with the request line of something else")
@@ -79,7 +79,7 @@ def decode_reply(status: int, data: bytes, now: float) -> Reply:
     """The reply of an authenticated response; `now`: the receiver's clock. Raises `WireError`."""
     try:
         reply = calls.decode_reply(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except msgspec.DecodeError as error:
         raise WireError(f"a reply that does not decode: {error}") from None
     if status_of(reply) != status:
         raise WireError(f"a {type(reply).__name__} with the status of something else")

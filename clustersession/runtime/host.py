@@ -154,11 +154,8 @@ class Host:
 
     def _confirm(self, call: Confirm, source: str | None) -> Reply:
         at = self.situation()
-        differing = []
-        for theirs in call.digests:
-            if not self._compared(theirs, at, source):
-                differing.append((theirs.key, self._readable(theirs.key)))
-        return Confirmed(tuple(differing), at.synced)
+        unlike = [theirs.key for theirs in call.digests if not self._compared(theirs, at, source)]
+        return Confirmed(tuple((key, self._readable(key)) for key in unlike), at.synced)
 
     def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
         verdict = []

@@ -238,7 +238,8 @@ class Visit:
         if not self._logs_in(changes):
             self._refuse_late(changes)
             return
-        before = self._engine.items_of(self._stored.key, self._stored.record)
+        nobody = self._stored.record.principal is None  # else what it shows is another user's
+        before = self._engine.items_of(self._stored.key, self._stored.record) if nobody else {}
         self._superseded, self._stored = False, None
         yield from self._create({**before, **changes})
 

@@ -117,14 +117,28 @@ class Initiator:
 class Responder:
     """The end that answers. `admit` may refuse a peer whose hello is in order, by `PeerRefused`."""
 
-    __slots__ = ("_admit", "_asked", "_channel", "_handler", "_hello", "_ring", "_wiring", "proven", "reader")
+    __slots__ = (
+        "_admit",
+        "_channel",
+        "_handler",
+        "_hello",
+        "_limit",
+        "_ring",
+        "_stale_s",
+        "_wiring",
+        "asked",
+        "proven",
+        "reader",
+    )
 
     def __init__(self, wiring: Wiring, handler: Handler, admit: Callable[[Hello], None]) -> None:
         self._wiring, self._handler, self._admit = wiring, handler, admit
         self._ring = wiring.ring()
+        self._limit = wiring.limits.message_bytes_max - OVERHEAD_BYTES
+        self._stale_s = wiring.timeouts.stale_request_s
         self.reader = Reader(REQUEST_HEAD, self._arrived, HELLO_BYTES_MAX)
         self._channel: Channel | None = None
-        self._asked: deque[tuple[bytes, float, bytes]] = deque()  # line, sent (seconds of the sender's clock), data
+        self.asked: deque[tuple[bytes, float, bytes]] = deque()  # not answered yet: line, when sent by its sender's clock, data
         self._hello = b""
         self.proven = False  # an authenticated request has arrived: the peer is no replay
 
@@ -132,11 +146,6 @@ class Responder:
     def peer(self) -> Hello | None:
         """Who says to be at the other end. To be believed once `proven`."""
         return self._channel.peer if self._channel else None
-
-    @property
-    def waiting(self) -> int:
-        """Authenticated requests that have not been answered yet."""
-        return len(self._asked)
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived. What comes back must be sent at once (the answer to a hello). Raises `WireError`, `PeerRefused`."""
@@ -147,21 +156,29 @@ class Responder:
     def answer(self) -> bytes:
         """Carry out the oldest request. Raises `WireError`, and whatever the handler raises that is no reply."""
         assert self._channel is not None
-        line, sent, data = self._asked.popleft()
+        line, sent, data = self.asked.popleft()
         now = self._wiring.clock()
         # Also one from the future: then the offset of the clocks does not hold any more, and must be measured anew.
-        if not abs(self._channel.age(sent, now)) <= self._wiring.timeouts.stale_request_s:
+        if not -self._stale_s <= self._channel.age(sent, now) <= self._stale_s:
             self._wiring.observer.count("peer.stale_request")
             return self._framed(line, Unreachable("stale"), now)
         call = decode_call(line, data, now)
-        return self._framed(line, _handled(self._handler, call, self._channel.peer.identity), now)
+        reply: Reply
+        try:
+            reply = self._handler(call, self._channel.peer.identity)
+        except StoreFull:
+            reply = Full()
+        except ShardDown:
+            reply = Unreachable("down")
+        except Corrupt:
+            reply = Broken()
+        return self._framed(line, reply, now)
 
     def _framed(self, line: bytes, reply: Reply, now: float) -> bytes:
         assert self._channel is not None
-        limit = self._wiring.limits.message_bytes_max - OVERHEAD_BYTES
         data = encode(reply, now)
-        if len(data) > limit:
-            reply = TooLarge("a reply between nodes", len(data), limit)
+        if len(data) > self._limit:
+            reply = TooLarge("a reply between nodes", len(data), self._limit)
             data = encode(reply, now)
         status = status_of(reply)
         body = self._channel.replies.seal(b"%b %d" % (line, status), data, self._wiring.entropy.bytes(NONCE_BYTES))
@@ -178,7 +195,7 @@ class Responder:
         if not self.proven:
             self.proven = True
             self.reader.body_bytes_max = self._wiring.limits.message_bytes_max
-        self._asked.append((line, int(sent, 16) / 1e6, data))
+        self.asked.append((line, int(sent, 16) / 1e6, data))
 
     def _accept(self, line: bytes, body: bytes) -> None:
         if line != HELLO:
@@ -196,14 +213,3 @@ class Responder:
         if not self._channel.stands_on(ring):
             raise PeerRefused(f"key {self._channel.kid} was taken out of the ring")
         self._ring = ring
-
-
-def _handled(handler: Handler, call: Call, identity: str) -> Reply:
-    try:
-        return handler(call, identity)
-    except StoreFull:
-        return Full()
-    except ShardDown:
-        return Unreachable("down")
-    except Corrupt:
-        return Broken()

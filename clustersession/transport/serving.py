@@ -97,7 +97,7 @@ class PeerConnection(asyncio.BufferedProtocol):
             return
         if hello:
             self._transport.write(hello)
-        if self._responder.waiting:
+        if self._responder.asked:
             self._answer(self._transport)
         self._watch()
 
@@ -133,10 +133,10 @@ class PeerConnection(asyncio.BufferedProtocol):
             self._known = True
             self._house.proven(self, responder.peer.identity)
             self.introduced.set()
-        while responder.waiting and not (self._full or self._over or transport.is_closing()):
+        while responder.asked and not (self._full or self._over or transport.is_closing()):
             replies, size = [], 0
             try:
-                while responder.waiting and size < WRITE_BYTES:
+                while responder.asked and size < WRITE_BYTES:
                     reply = responder.answer()
                     replies.append(reply)
                     size += len(reply)

@@ -28,6 +28,10 @@ SHOWN_MAX = 5
 REPEATED = (409, 503)  # "not done, repeat it": what a client does then is its own affair
 
 
+Request = Callable[[list[str]], Answer | None]
+"""Makes one request with these Cookie fields; None if no answer came."""
+
+
 class Step(NamedTuple):
     """`send` or `take` of request number `number`."""
 
@@ -59,7 +63,7 @@ class Outcome(NamedTuple):
 
 
 def perform(
-    pool: ThreadPoolExecutor, browser: Browser, steps: Iterable[Step], requests: list[Callable[[list[str]], Answer | None]]
+    pool: ThreadPoolExecutor, browser: Browser, steps: Iterable[Step], requests: list[Request]
 ) -> tuple[list[Answer | None], int]:
     """Walks `steps` with one jar: each request carries the cookies of the moment it is sent. An answer of None: none came."""
     sent: dict[int, Future[Answer | None]] = {}
@@ -99,7 +103,7 @@ def login_round(pool: ThreadPoolExecutor, addresses: list[Address], rng: random.
     browser, user = Browser(), f"u{number}"
     browser.get(rng.choice(addresses), "/set", cart="apple")
     at = [rng.choice(addresses) for _ in range(WRITES + 1)]
-    requests: list[Callable[[list[str]], Answer | None]] = [
+    requests: list[Request] = [
         lambda cookies, n=n: send(at[n], "/set", cookies, **{f"w{n}": 1})  # type: ignore[misc]
         for n in range(WRITES)
     ]
@@ -124,38 +128,40 @@ def failover_round(pool: ThreadPoolExecutor, cluster: Cluster, rng: random.Rando
     browser.get(home.app, "/set", _user_id=user)
     victim = cluster[rng.choice(browser.get(home.app, "/look").seen["owners"])]
     at = [rng.choice(cluster.hosts) for _ in range(WRITES)]
-
-    def write(n: int, cookies: list[str]) -> Answer | None:
-        time.sleep(rng_delays[n])
-        return _tried(at[n], cookies, f"w{n}") if at[n] is victim else send(at[n].app, "/set", cookies, **{f"w{n}": 1})
-
-    def kill(cookies: list[str]) -> None:
-        time.sleep(rng_delays[WRITES])
-        victim.kill()
-
-    rng_delays = [rng.uniform(0.0, 0.03) for _ in range(WRITES + 1)]
-    requests: list[Callable[[list[str]], Answer | None]] = [
-        *(lambda cookies, n=n: write(n, cookies) for n in range(WRITES)),  # type: ignore[misc]
-        kill,
-    ]
+    requests = [_write_to(at[n], f"w{n}", rng.uniform(0.0, 0.03), may_fail=at[n] is victim) for n in range(WRITES)]
+    requests.append(_kill(victim, rng.uniform(0.0, 0.03)))
     answers, late = perform(pool, browser, plan(rng, len(requests)), requests)
-    survivors = cluster.others(victim.name)
-    odd = [n for n in range(WRITES) if at[n] is not victim and (answers[n] is None or answers[n].status not in (200, *REPEATED))]  # type: ignore[union-attr]
-    problem = f"odd answers: {[answers[n] for n in odd]}" if odd else ""
-    for host in survivors:
+    acked = written(answers)
+    odd = [answer for answer in answers if answer is not None and answer.status not in (200, *REPEATED)]
+    problem = f"odd answers: {odd}" if odd else ""
+    for host in cluster.others(victim.name):
         shown = browser.get(host.app, "/look")
-        problem = problem or (f"{shown.status}" if shown.status != 200 else problem_of(shown.items, user, written(answers)))
+        problem = problem or (str(shown.status) if shown.status != 200 else problem_of(shown.items, user, acked))
     cluster.heal()
     for host in cluster:
-        problem = problem or problem_of(host.look(browser).items, user, written(answers))
+        problem = problem or problem_of(host.look(browser).items, user, acked)
     return Outcome(problem, statuses(answers[:WRITES]), late)
 
 
-def _tried(host: Host, cookies: list[str], name: str) -> Answer | None:
-    try:
-        return send(host.app, "/set", cookies, **{name: 1})
-    except (OSError, http.client.HTTPException):
-        return None
+def _write_to(host: Host, name: str, after_s: float, *, may_fail: bool) -> Request:
+    def write(cookies: list[str]) -> Answer | None:
+        time.sleep(after_s)  # so that the kill comes among the writes
+        try:
+            return send(host.app, "/set", cookies, **{name: 1})
+        except (OSError, http.client.HTTPException):
+            if not may_fail:
+                raise
+            return None
+
+    return write
+
+
+def _kill(host: Host, after_s: float) -> Request:
+    def kill(cookies: list[str]) -> None:
+        time.sleep(after_s)
+        host.kill()
+
+    return kill
 
 
 class Tally:

@@ -98,7 +98,7 @@ def calls_of_workers(host: Host) -> set[object]:
     """Connections that the app's own processes have opened: by process and address."""
     workers = [pid for pid in host.pids if pid not in host.nodes]
     found = ((pid, each) for pid in workers for each in psutil.Process(pid).net_connections(kind="inet"))
-    return {(pid, each.raddr) for pid, each in found if each.raddr and each.laddr != host.app}
+    return {(pid, each.raddr) for pid, each in found if each.status != psutil.CONN_LISTEN and each.laddr != host.app}
 
 
 def test_hostile_cookies_are_no_session_and_cost_nothing(cluster: Cluster) -> None:

@@ -233,13 +233,13 @@ def test_a_sweep_ends_what_has_expired_and_drops_what_is_old(at: Fixture) -> Non
     assert at.host.sweep(10) == 0
     at.clock.now += 120
     assert at.host.sweep(10) == 0, "it has not synced"
-    at.board(member("a"))
+    at.board(member("a"), tick=at.clock.now)
     assert [at.host.sweep(1), at.host.sweep(1), at.host.sweep(1)] == [1, 1, 0]
     expired = at.host.record(KEY)
     assert expired is not None
     assert expired.ended == Ending("expired: absolute", START + 120)
     at.clock.now += 26 * 3600
-    at.board(member("a"))
+    at.board(member("a"), tick=at.clock.now)
     assert at.host.sweep(10) == 3
     assert (at.host.record(KEY), at.host.record(KEY2)) == (None, None)
     assert at.host.record(KEY3) == record()

@@ -29,7 +29,7 @@ django.setup(set_prefix=False)
 
 def page(request: HttpRequest) -> JsonResponse:
     session = request.session
-    return JsonResponse(act(session, session.placement, session.flush, request.path, request.GET.dict()))  # type: ignore[arg-type, attr-defined]
+    return JsonResponse(act(session, session.placement, session.flush, request.path, request.GET.dict()))  # type: ignore[attr-defined]
 
 
 async def apage(request: HttpRequest) -> JsonResponse:
