@@ -98,7 +98,7 @@ def _merged_as_master(mine: Record, theirs: dict[str, Item], me: str) -> Absorpt
 
 def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
     """Their history wins here. The owners of mine that are none of theirs must learn that, as in a change of owners."""
-    extra = {} if mine.pointer else newer_items(mine.items, theirs.items)
+    extra = newer_items(mine.items, theirs.items)
     former = () if mine.pointer else tuple(o for o in owners_but(mine.owners, me) if o not in theirs.owners)
     new_master = owners_but((theirs.owners[0], None), me) if extra else ()
     told = (*former, *new_master)

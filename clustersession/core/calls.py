@@ -92,13 +92,15 @@ class Absorb(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """Write a tombstone. `owners`: whom the coordinator knows; `grace`: seconds the values stay readable, or None."""
+    """Write a tombstone. `owners`: whom the coordinator knows; `grace`: seconds the values stay readable, or None.
+    `version`: only if nothing was written since that version of `epoch` (rotation)."""
 
     key: Key
     reason: str
     owners: Owners
     epoch: int = 0
     grace: float | None = None
+    version: int | None = None
 
 
 class LeaveHint(Message, frozen=True):
@@ -372,11 +374,6 @@ def _patch_moved(patch: Patch, by: float) -> Patch:
     if patch.lifetime is None or patch.lifetime.deadline is None:
         return patch
     return msgspec.structs.replace(patch, lifetime=Lifetime(patch.lifetime.idle, patch.lifetime.deadline + by))
-
-
-def carries_values(message: Message) -> bool:
-    """Whether session values travel in it, so that its body must be sealed."""
-    return type(message) in _WITH_VALUES
 
 
 _WITH_VALUES = frozenset((Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat))

@@ -169,7 +169,7 @@ def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return Decision(Rotating())
     written = patched(record, call.patch, record.version + 1).but(last_seen=at.now, frozen_until=None)
     size = size_of(written)
-    if size > at.record_bytes_max:
+    if size > max(at.record_bytes_max, size_of(record)):  # what is too large already may shrink
         return Decision(TooLarge("the session", size, at.record_bytes_max))
     reply = Applied(written.epoch, written.version, written.owners)
     # the hint is the mark "unheld" (finding F8): in the same transaction as the number, gone when the backup has it
@@ -222,8 +222,7 @@ def _put(record: Record | None, call: Put, at: Situation) -> Decision:
 
 def _dated(held: Record, before: Record | None, at: Situation) -> Record:
     """A pointer is kept for 25 h from when the copy was handed over, however long ago the session was used."""
-    is_new = held.pointer and (before is None or not before.pointer)
-    return held.but(last_seen=at.now) if is_new else held
+    return held.but(last_seen=at.now) if held.pointer and held != before else held
 
 
 def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
@@ -268,9 +267,15 @@ def _absorb(record: Record | None, call: Absorb, at: Situation, source: str | No
 
 
 def _end(record: Record | None, call: End, at: Situation) -> Decision:
+    if call.version is not None and record is None:
+        return Decision(NotMine())
+    # an older version is fine: what is on its way here is in the record that was frozen
+    newer = record is not None and (record.epoch != call.epoch or record.version > (call.version or 0))
+    if call.version is not None and record is not None and newer:
+        return Decision(Conflict(record.epoch, record.owners))
     if record is not None and record.ended is not None:
-        return Decision(EndHeld(record.epoch, record.owners))
-    graced = call.grace is not None and record is not None
+        return Decision(EndHeld(record.epoch, record.owners) if call.version is None else _gone(record, record.ended, at))
+    graced = call.grace is not None and record is not None and is_live(record)
     ending = Ending(call.reason, at.now, at.now + call.grace if graced and call.grace is not None else None)
     known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
     tombstone = ended(known, ending)

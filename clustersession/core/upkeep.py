@@ -13,7 +13,6 @@ from .record import Digest, Key, Record
 
 HINT_ROUNDS_MAX: Final = 64  # of `Heartbeat.hints_max` hints each: more wait for the next heartbeat
 SYNC_BATCH: Final = 256
-SYNC_ROUNDS_MAX: Final = 20
 WITNESSES: Final = 3
 
 

@@ -189,12 +189,22 @@ class Host:
         at = self.situation()
         due = self.store.due(at.now, limit) if at.synced else []
         for key in due:
-            self._change(key, lambda record: replica.sweep(record, at), at)
+            self._swept(key, at)
         return len(due)
 
     def unhint(self, owner: str, key: Key) -> None:
         """Nothing is left to tell `owner` of this key."""
         self.store.change(key, lambda _: Change(None, unhint=(owner,)))
+
+    def _swept(self, key: Key, at: Situation) -> None:
+        """A record that does not decode is dropped when it is due; a sixteenth that is down waits for the next sweep."""
+        try:
+            self._change(key, lambda record: replica.sweep(record, at), at)
+        except Corrupt:
+            self._observer.count("record_broken")
+            self.store.change(key, lambda _: Change(None, None))
+        except (ShardDown, StoreFull, StoreRefused):
+            self._observer.count("sweep_failed")
 
     # --- the store -----------------------------------------------------------------------------------------------------
 

@@ -132,10 +132,9 @@ class Visit:
             outcome: LoadOutcome = RECENTLY_LOST
         else:
             cluster = engine.cluster()
-            master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
-            patience_over = engine.outages.patience_over(sid.key, now)
-            self._resolved = (master, backup)
-            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, _age(sid.born), patience_over)
+            self._resolved = master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
+            over = engine.outages.patience_over(sid.key, now)
+            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, _age(sid.born), over)
             outcome = yield from load(cluster, target)
         self._outcome = outcome
         if isinstance(outcome, Loaded):

@@ -1,7 +1,7 @@
 """`ports.AsyncTransport` for asyncio: the same calls, waiting for their sockets on whatever loop runs them.
 
-The sockets are watched only while somebody waits for them. So a pooled connection belongs to no loop, and nothing is left
-behind when a loop ends.
+A connection stays watched between two calls (`_Watch`), as to begin and end that takes longer than the rest of waiting. It
+follows its caller from a loop that has ended to the next one; what a loop that still runs watches is not taken from it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Sequence
 from select import POLLIN
+from socket import socket
 from time import monotonic
 
 from ..core.calls import Call, Reply
@@ -52,41 +53,134 @@ class AsyncioTransport(Client):
         self.hang_up()
 
 
+class _Waiting:
+    """A coroutine that waits: which of its wants are fulfilled, and the future that wakes it."""
+
+    __slots__ = ("fulfilled", "woken")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.fulfilled: list[int] = []
+        self.woken: Future[None] = loop.create_future()
+
+    def ready(self, index: int) -> None:
+        self.fulfilled.append(index)
+        self.wake()
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+class _Watch:
+    """A socket that its loop watches for reading, also while nobody waits for it.
+
+    When something arrives then (a late reply, the peer's closing), the second notice of it ends the watch. The first may
+    be of what was read already: the loop looks again before the one it has woken reads.
+    """
+
+    __slots__ = ("_fd", "_index", "_loop", "_noticed", "_waiting")
+
+    def __init__(self, loop: AbstractEventLoop, fd: int) -> None:
+        self._loop: AbstractEventLoop | None = loop
+        self._fd = fd
+        self._waiting: _Waiting | None = None
+        self._index = 0
+        self._noticed = False
+        loop.add_reader(fd, self._ready)
+
+    def on(self, loop: AbstractEventLoop) -> bool:
+        return self._loop is loop
+
+    def begin(self, waiting: _Waiting, index: int) -> None:
+        self._waiting, self._index = waiting, index
+
+    def end(self) -> None:
+        self._waiting = None
+
+    def _ready(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._noticed = False
+            waiting.ready(self._index)
+        elif self._noticed:
+            self.stop()
+        else:
+            self._noticed = True
+
+    def busy_elsewhere(self) -> bool:
+        """Whether a loop watches it that runs in another thread."""
+        try:
+            here = get_running_loop()
+        except RuntimeError:
+            here = None
+        return self._loop is not None and self._loop is not here and self._loop.is_running()
+
+    def stop(self) -> None:
+        """Only from the loop's own thread, or where it does not run."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        self._loop = None
+
+    def close(self, sock: socket) -> None:
+        """Close the socket, never before its loop has let go of it: its number may be another socket's at once."""
+        if self._loop is None or not self.busy_elsewhere():
+            self._close(sock)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._close, sock)
+        except RuntimeError:  # the loop was closed just now
+            sock.close()
+
+    def _close(self, sock: socket) -> None:
+        self.stop()
+        sock.close()
+
+
 async def _fulfilled(loop: AbstractEventLoop, want: Want) -> bool:
-    woken: Future[bool] = loop.create_future()
-    timer = loop.call_later(max(0.0, want.until - monotonic()), _wake, woken, False)
-    if want.sock is None:
-        return await woken
-    fd, reading = want.sock.fileno(), want.events == POLLIN
-    (loop.add_reader if reading else loop.add_writer)(fd, _wake, woken, True)
+    waiting = _Waiting(loop)
+    timer = loop.call_later(max(0.0, want.until - monotonic()), waiting.wake)
     try:
-        return await woken
+        end = _begin(loop, want, waiting, 0)
+        try:
+            await waiting.woken
+        finally:
+            end()
     finally:
         timer.cancel()
-        (loop.remove_reader if reading else loop.remove_writer)(fd)
-
-
-def _wake(woken: Future[bool], fulfilled: bool) -> None:
-    if not woken.done():
-        woken.set_result(fulfilled)
+    return bool(waiting.fulfilled)
 
 
 async def _fulfilled_of(loop: AbstractEventLoop, wants: dict[int, Want], wake_at: float) -> list[int]:
-    woken: Future[bool] = loop.create_future()
-    fulfilled: list[int] = []
-
-    def ready(index: int) -> None:
-        fulfilled.append(index)
-        _wake(woken, True)
-
-    timer = loop.call_later(max(0.0, wake_at - monotonic()), _wake, woken, False)
-    watched = [(index, want.sock.fileno(), want.events) for index, want in wants.items() if want.sock is not None]
+    waiting = _Waiting(loop)
+    timer = loop.call_later(max(0.0, wake_at - monotonic()), waiting.wake)
+    ends: list[Callable[[], object]] = []
     try:
-        for index, fd, events in watched:
-            (loop.add_reader if events == POLLIN else loop.add_writer)(fd, ready, index)
-        await woken
+        for index, want in wants.items():
+            ends.append(_begin(loop, want, waiting, index))
+        await waiting.woken
     finally:
         timer.cancel()
-        for _, fd, events in watched:
-            (loop.remove_reader if events == POLLIN else loop.remove_writer)(fd)
-    return fulfilled
+        for end in ends:
+            end()
+    return waiting.fulfilled
+
+
+def _begin(loop: AbstractEventLoop, want: Want, waiting: _Waiting, index: int) -> Callable[[], object]:
+    """Have `waiting` woken when `want` is fulfilled; what comes back ends that."""
+    sock = want.sock
+    if sock is None:
+        return waiting.wake
+    if want.lasting:
+        watch: _Watch | None = want.watch
+        if watch is None or not watch.on(loop):
+            if watch is not None:
+                watch.stop()
+            watch = want.watch = _Watch(loop, sock.fileno())
+        watch.begin(waiting, index)
+        return watch.end
+    fd = sock.fileno()
+    if want.events == POLLIN:
+        loop.add_reader(fd, waiting.ready, index)
+        return lambda: loop.remove_reader(fd)
+    loop.add_writer(fd, waiting.ready, index)
+    return lambda: loop.remove_writer(fd)

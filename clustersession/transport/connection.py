@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Generator
 from select import POLLIN, POLLOUT
 from time import monotonic
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from ..core.calls import Call, Reply
 from ..core.keyring import KeyRing
@@ -31,17 +31,27 @@ _RECEIVE_BYTES: Final = 16 * 1024
 _BLOCKED: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
+class Watch(Protocol):
+    """How a driver watches a socket between two calls."""
+
+    def busy_elsewhere(self) -> bool: ...
+
+    def close(self, sock: socket.socket) -> None: ...
+
+
 class Want:
     """Wait until `sock` is ready for `events` (POLLIN, POLLOUT), but not longer than `until` (monotonic).
 
-    `poller` is for the blocking driver to keep what it made for this socket.
+    A `lasting` one comes again and again for the same socket. `poller` and `watch` are for the drivers to keep what they made
+    for it.
     """
 
-    __slots__ = ("events", "poller", "sock", "until")
+    __slots__ = ("events", "lasting", "poller", "sock", "until", "watch")
 
-    def __init__(self, sock: socket.socket | None, events: int, until: float = 0.0) -> None:
-        self.sock, self.events, self.until = sock, events, until
+    def __init__(self, sock: socket.socket | None, events: int, until: float = 0.0, *, lasting: bool = False) -> None:
+        self.sock, self.events, self.until, self.lasting = sock, events, until, lasting
         self.poller: Any = None
+        self.watch: Any = None
 
     def __repr__(self) -> str:
         return f"<Want {self.sock}, events {self.events}, until {self.until:.3f}>"
@@ -75,7 +85,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, link: Initiator) -> None:
         self._sock, self.link = sock, link
-        self._readable = Want(sock, POLLIN)
+        self._readable = Want(sock, POLLIN, lasting=True)
         self.asked_at = self.heard_at = monotonic()
         self._ends_at = self.asked_at + self.AGE_S
         self.broken = False  # part of a request was sent, or a reply failed: of no more use
@@ -85,7 +95,9 @@ class Connection:
 
     def usable(self, ring: KeyRing, now: float, patience_s: float) -> bool:
         """Whether an idle one is good for another call: not old, its key still in the ring, and no reply overdue."""
-        link = self.link
+        link, watch = self.link, self._readable.watch
+        if watch is not None and watch.busy_elsewhere():
+            return False
         if now - self.asked_at >= self.IDLE_S or now >= self._ends_at or not (ring is link.ring or link.stands_on(ring)):
             return False
         if link.asked:
@@ -188,7 +200,11 @@ class Connection:
         return Failed("garbage") if self.link.mid_reply else Closed()
 
     def close(self) -> None:
-        self._sock.close()
+        watch: Watch | None = self._readable.watch
+        if watch is None:
+            self._sock.close()
+        else:
+            watch.close(self._sock)
 
 
 class Dialer:
@@ -280,10 +296,15 @@ class Dialer:
         try:
             yield from connection.greet(until)
         except Closed:  # over TLS 1.3 this is how a server judges our certificate, where its alert got lost
+            connection.close()
             raise Failed("refused" if self._context is None else "auth") from None
         except (WireError, PeerRefused) as error:
+            connection.close()
             self._report.warn("peer.hello", f"{member.identity} at {member.host}:{member.port}", error)
             raise Failed("auth" if isinstance(error, PeerRefused) else "garbage") from None
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

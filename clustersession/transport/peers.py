@@ -11,7 +11,7 @@ from typing import Final
 
 from ..config import Timeouts
 from ..core.calls import Call, Heartbeat
-from ..core.node import Member
+from ..core.node import Member, State
 from ..ports import Entropy
 from .breaker import Breaker
 from .connection import Connection, Failed
@@ -97,15 +97,17 @@ class Peers:
         known = peer.member
         if known is not member:
             peer.member = member
-            if (known.host, known.port) != (member.host, member.port) or known.incarnation < member.incarnation:
+            back = member.state is State.ALIVE and known.state is not State.ALIVE
+            moved = (known.host, known.port) != (member.host, member.port)
+            if back or moved or known.incarnation < member.incarnation:
                 self.reset(name)
                 peer.drop_idle()
         return peer
 
     def check(self, peer: Peer, call: Call) -> None:
         """Raises `Failed` where the breaker is open. Heartbeats always pass: by them a peer that is back gets noticed."""
-        if isinstance(call, Heartbeat):
-            return
+        if isinstance(call, Heartbeat) or not peer.member.reachable:
+            return  # who is dead in the member table is asked only as the last resort: it may be back
         with self._lock:
             if not peer.breaker.allows(monotonic()):
                 raise Failed("breaker")

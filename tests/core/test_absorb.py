@@ -50,6 +50,15 @@ def test_a_tombstone_wins_over_a_copy_of_any_rank() -> None:
         assert result.better is None
 
 
+def test_a_grace_stays_where_the_session_was_rotated() -> None:
+    """Another node that hears of the end shows no values, neither those that came with it nor its own, which may be others."""
+    graced = tombstone(ended=Ending("rotated", 990.0, 1010.0), items=record().items)
+    for mine in (record(1, 9), record(0, 1)):
+        taken = absorb(mine, graced, "a").record
+        assert taken is not None
+        assert (taken.ended, taken.items) == (Ending("rotated", 990.0), {})
+
+
 def test_a_tombstone_is_shown_to_who_still_has_a_copy() -> None:
     """It is kept as it is, and is the better one."""
     for copy in (record(9), pending(9), pointer(9)):

@@ -18,8 +18,8 @@ from .processes import until
 from .servers import FLASK, STARLETTE, Address, clustersession, gunicorn, uvicorn
 
 WORKERS: Final = 4
-AT_ONCE: Final = 12
-BUSY_S: Final = 0.03  # a worker that is busy for so long leaves the next request to another
+AT_ONCE: Final = 8
+BUSY_S: Final = 0.02  # a worker that is busy for so long leaves the next request to another; eight of them cost no time-out
 NODE_ENDS_S: Final = 15.0
 GUNICORN_ON_KILL: Final = "was sent SIGKILL! Perhaps out of memory?"
 GUNICORN: Final = {

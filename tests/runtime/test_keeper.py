@@ -218,6 +218,15 @@ def test_a_paused_node_serves_nothing_by_itself(pair: tuple[Node, Node]) -> None
     assert a.host.situation().synced
 
 
+def test_who_is_not_synced_has_no_lease(pair: tuple[Node, Node]) -> None:
+    """Also none that would still run: it was given for what is not known to hold any more."""
+    a, b = pair
+    beat(a, b)
+    assert leased(a)
+    a.keeper.unsync()
+    assert not leased(a)
+
+
 def test_a_short_pause_is_covered_by_the_leases(pair: tuple[Node, Node]) -> None:
     """They are shorter than it would have to be."""
     a, _ = pair

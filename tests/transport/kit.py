@@ -97,7 +97,7 @@ class ServerThread:
         self._port = port
         self._handler = handler
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"server {wired.me().identity}")
+        self._thread = threading.Thread(target=self._live, name=f"server {wired.me().identity}")
         self._thread.start()
         self.server = self.run(self._started())
         self.stopped = False
@@ -128,8 +128,11 @@ class ServerThread:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(DONE_IN_S)
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+
+    def _live(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
 
 
 @contextmanager

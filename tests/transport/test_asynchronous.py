@@ -13,7 +13,7 @@ from clustersession.core.node import Member
 from clustersession.ports import Outgoing
 from clustersession.transport.asynchronous import AsyncioTransport
 from clustersession.transport.peers import IN_FLIGHT_MAX
-from tests.transport.kit import patch, rogue, serving, until_closed, wiring
+from tests.transport.kit import eventually, free_port, patch, rogue, serving, until_closed, wiring
 
 APPLIED = Applied(1, 2, ("b", "a"))
 
@@ -94,6 +94,50 @@ def test_a_cancelled_call_leaves_nothing_behind(hedged: bool) -> None:
 
     with rogue(until_closed) as silent, serving(wiring("c")) as server:
         asyncio.run(main(silent, server.member))
+
+
+def test_an_idle_connection_that_is_closed_keeps_no_loop_busy() -> None:
+    """The peer has gone: its socket is readable for ever, and is not watched any more; the next call opens a new one."""
+
+    async def main() -> None:
+        transport, port = AsyncioTransport(wiring("a")), free_port()
+        with serving(port=port) as server:
+            member = server.member
+            assert await transport.ask(member, patch(1), monotonic() + 10.0) == APPLIED
+            [connection] = [place for place in transport._peers.of(member).places if place is not None]
+            watched = connection._sock.fileno()
+            assert asyncio.get_running_loop().remove_reader(watched), "it is watched between calls"
+            assert await transport.ask(member, patch(1), monotonic() + 0.2) == Unreachable("budget")  # as we have cut it off
+            assert await transport.ask(member, patch(1), monotonic() + 10.0) == APPLIED
+            [connection] = [place for place in transport._peers.of(member).places if place is not None]
+            watched = connection._sock.fileno()
+        deadline = monotonic() + 10.0
+        while connection._readable.watch.on(asyncio.get_running_loop()):
+            assert monotonic() < deadline
+            await asyncio.sleep(0.005)
+        assert not asyncio.get_running_loop().remove_reader(watched)
+        with serving(port=port):
+            assert await transport.ask(member, patch(2), monotonic() + 10.0) == APPLIED
+        await transport.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_is_closed_by_the_loop_that_watches_it() -> None:
+    """A call on another loop, in another thread, leaves that loop's connection alone and has its own."""
+    transport = AsyncioTransport(wiring("a"))
+
+    async def main(member: Member) -> None:
+        assert await transport.ask(member, patch(1), monotonic() + 10.0) == APPLIED
+        other = asyncio.to_thread(lambda: asyncio.run(transport.ask(member, patch(2), monotonic() + 10.0)))
+        assert await other == APPLIED
+        assert await transport.ask(member, patch(3), monotonic() + 10.0) == APPLIED
+        assert len(asyncio.get_running_loop()._selector.get_map()) <= 3  # type: ignore[attr-defined]
+        await transport.close()
+
+    with serving() as server:
+        asyncio.run(main(server.member))
+        eventually(lambda: server.server.connections == 0)
 
 
 def test_hundreds_of_tasks_share_the_places_in_flight() -> None:

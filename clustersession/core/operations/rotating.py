@@ -10,11 +10,12 @@ from ..placement import choose_backup
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from .ending import end
 from .moving import completed, moved
-from .outcome import Cluster, Ended, EndedBy, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
+from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
 from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
 
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
 REASON: Final = "rotated"
+CLOSED_TRIES_MAX: Final = 2
 
 
 def rotate(
@@ -38,11 +39,40 @@ def rotate(
     saved = yield from create(cluster, new_key, record)
     if isinstance(saved, Unavailable | Rejected):
         return saved
-    ended = yield from end(cluster, key, Placement(frozen.epoch, frozen.owners), REASON, grace)
-    if isinstance(ended, EndedBy):
-        return Rotated(saved, record)
+    closed = yield from _closed(cluster, key, frozen, grace)
+    ended: EndOutcome | Ended
+    if isinstance(closed, Record):
+        ended = yield from end(cluster, key, Placement(closed.epoch, closed.owners), REASON, grace)
+        if isinstance(ended, EndedBy):
+            return Rotated(saved, record)
+    else:
+        ended = closed
     yield from _withdrawn(new_key, saved)
     return ended
+
+
+def _closed(cluster: Cluster, key: Key, frozen: Record, grace: float | None) -> Operation[Record | Ended | Unavailable]:
+    """End the backup's copy first, and only if it is still what was frozen: this host may have been paused meanwhile, and
+    who could not see the freeze may have acked a write. With the backup closed nothing more can be acked. A backup
+    that gives no answer is replaced first; the record with the owners then."""
+    for _ in range(CLOSED_TRIES_MAX):
+        master, backup = frozen.owners
+        call = calls.End(key, REASON, frozen.owners, frozen.epoch, grace, frozen.version)
+        reply = yield Ask(backup or master, call)
+        match reply:
+            case calls.EndHeld():
+                return frozen
+            case calls.Gone():
+                return Ended(reply.reason)
+            case calls.Conflict():
+                break
+        result = (yield from moved(cluster, key, frozen.epoch, master, backup)) if backup else None
+        match result:
+            case (_, Record() as after) if after.version == frozen.version and after.ended is None:
+                frozen = after
+            case _:
+                break
+    return Unavailable("the session was written to, or moved, during its rotation")
 
 
 def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Record | Ended | Unavailable]:

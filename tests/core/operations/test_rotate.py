@@ -38,7 +38,7 @@ OLD = record(
     lifetime=Lifetime(30.0, 2000.0),
 )
 BACKUP = next(node for node in rendezvous(NEW_KEY, NODES) if node != "a")  # of the new session
-ENDS: Script = {("a", End): [calls.EndHeld(3, ("a", "b"))], ("b", End): [calls.EndHeld(3, ("a", "b"))]}
+ENDS: Script = {("a", End): [calls.EndHeld(3, ("a", "b"))], ("b", End): [calls.EndHeld(3, ("a", "b"))] * 2}
 STORES: Script = {("a", Put): [HELD], (BACKUP, Put): [HELD]}
 THERE = Placement(3, ("a", "b"))
 
@@ -57,9 +57,10 @@ def test_the_old_one_is_frozen_the_new_one_stored_and_the_old_one_ended() -> Non
     played = run({("a", Freeze): [calls.Frozen(OLD)], **STORES, **ENDS})
     assert isinstance(played.outcome, Rotated)
     assert played.outcome.saved == Saved(Placement(1, ("a", BACKUP)), 1, copies=2)
-    assert played.log[:4] == ["a Freeze", "a Put", f"{BACKUP} Put", "all a End, b End"]
+    assert played.log[:5] == ["a Freeze", "a Put", f"{BACKUP} Put", "b End", "all a End, b End"]
     assert played.calls(Freeze) == [("a", Freeze(KEY, 3, FREEZE_S))]
-    assert played.calls(End) == [(owner, End(KEY, "rotated", ("a", "b"), 3, None)) for owner in "ab"]
+    closing = ("b", End(KEY, "rotated", ("a", "b"), 3, None, OLD.version))
+    assert played.calls(End) == [closing, *((owner, End(KEY, "rotated", ("a", "b"), 3, None)) for owner in "ab")]
 
 
 def test_the_new_session_begins_anew_with_what_the_old_one_held() -> None:
@@ -77,7 +78,7 @@ def test_the_new_session_begins_anew_with_what_the_old_one_held() -> None:
 def test_a_grace_is_handed_on_to_the_end() -> None:
     """For so many seconds the old ID shows what the old session held."""
     played = run({("a", Freeze): [calls.Frozen(OLD)], **STORES, **ENDS}, grace=10.0)
-    assert [call.grace for _, call in played.calls(End)] == [10.0, 10.0]
+    assert [call.grace for _, call in played.calls(End)] == [10.0] * 3
 
 
 def test_the_old_session_is_rotated_where_it_is_now() -> None:
@@ -87,7 +88,7 @@ def test_the_old_session_is_rotated_where_it_is_now() -> None:
         ("a", Freeze): [calls.Conflict(5, ("d", "c"))],
         ("d", Freeze): [calls.Frozen(moved)],
         **STORES,
-        ("c", End): [calls.EndHeld(5, ("d", "c"))],
+        ("c", End): [calls.EndHeld(5, ("d", "c"))] * 2,
         ("d", End): [calls.EndHeld(5, ("d", "c"))],
     }
     if BACKUP in ("c", "d"):
@@ -120,7 +121,7 @@ def test_a_change_of_owners_under_way_is_finished_first() -> None:
         ("b", Settle): [DONE],
         ("a", Put): [HELD],
         ("a", End): [calls.EndHeld(4, ("a", "b"))],
-        ("b", End): [calls.EndHeld(4, ("a", "b"))],
+        ("b", End): [calls.EndHeld(4, ("a", "b"))] * 2,
     }
     if BACKUP == "b":
         script = {**script, ("b", Put): [HELD, HELD]}
@@ -162,7 +163,7 @@ def test_without_a_place_for_the_new_one_the_old_one_lives_on() -> None:
 
 def test_the_new_one_is_withdrawn_if_the_old_one_cannot_be_ended() -> None:
     """Two live sessions of one login would be one too many; nobody has the new ID yet."""
-    script: Script = {("a", Freeze): [calls.Frozen(OLD)], **STORES, **{(node, End): [SILENT] for node in "abcde"}}
+    script: Script = {("a", Freeze): [calls.Frozen(OLD)], **STORES, ("b", End): [SILENT], ("a", calls.Promote): [SILENT]}
     played = run(script)
     assert isinstance(played.outcome, Unavailable)
     withdrawn = [End(NEW_KEY, "withdrawn", ("a", BACKUP))] * 2
