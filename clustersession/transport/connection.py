@@ -153,13 +153,14 @@ class Connection:
 
     def _send_rest(self, data: bytes, sent: int, until: float) -> Steps[None]:
         self.broken = True
-        while sent < len(data):
+        rest = memoryview(data)[sent:]
+        while rest:
             if not (yield Want(self._sock, POLLOUT, until)):
                 raise Failed("timeout")
-            sent += self._send(data[sent:])
+            rest = rest[self._send(rest) :]
         self.broken = False
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)
         except _BLOCKED:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from time import monotonic, sleep
 from typing import Any
 
@@ -55,6 +57,7 @@ from tests.transport.kit import (
 )
 
 APPLIED = Applied(1, 2, ("b", "a"))
+HUGE = 24_000_000
 QUICK = Timeouts(connect_s=0.1, request_s=0.25, stale_request_s=5.0)
 
 
@@ -167,7 +170,19 @@ def test_calls_and_replies_of_any_size_pass(make: Callable[..., Caller]) -> None
         for size in (3_000_000, 0, 1_000_000, 70_000):
             assert caller.ask(server.member, patch(1, size)) == Applied(size, 0, ("b", None))
         assert isinstance(caller.ask(server.member, patch(1, 5_000_000)), TooLarge)
+        caller.tell(server.member, patch(1, 5_000_000))
+        assert caller.events.pop("peer.untold") == 1
         assert caller.ask(server.member, patch(1, 1)) == Applied(1, 0, ("b", None))
+
+
+def test_a_call_that_the_kernel_does_not_take_at_once_is_sent_in_parts(make: Callable[..., Caller]) -> None:
+    """Larger than all buffers on the way, in both directions at once."""
+    limits = Limits(message_bytes_max=HUGE * 2)
+    caller = make(limits=limits)
+    with serving(wiring("b", limits=limits), measure) as server:
+        assert caller.ask(server.member, patch(1, HUGE)) == Applied(HUGE, 0, ("b", None))
+        replies = caller.exchange([Outgoing(server.member, patch(number, HUGE)) for number in range(2)])
+        assert replies == [Applied(HUGE, 0, ("b", None))] * 2
 
 
 def test_many_calls_at_once_are_answered(make: Callable[..., Caller]) -> None:
@@ -406,6 +421,46 @@ def test_a_repeated_call_is_not_repeated_again(make: Callable[..., Caller]) -> N
 
 def _closing() -> bytes:
     raise OSError("closed instead of answered")
+
+
+def test_a_host_that_drops_packets_costs_the_connect_time_out(make: Callable[..., Caller]) -> None:
+    """Its SYN goes unanswered: 100 ms, not the whole request time-out. Here the queue of its listener is full."""
+    caller = make(timeouts=Timeouts(connect_s=0.1, request_s=5.0))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        address = listener.getsockname()
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        began = monotonic()
+        assert caller.ask(Member("b", "127.0.0.1", address[1], 7), patch(1)) == Unreachable("timeout")
+        assert 0.09 < monotonic() - began < 3.0
+
+
+def test_a_peer_that_stops_in_the_midst_of_a_large_call_costs_one_time_out(make: Callable[..., Caller]) -> None:
+    """More than the kernel takes at once: sending ends with the request time-out, and the connection is not used again."""
+    caller = make(timeouts=QUICK, limits=Limits(message_bytes_max=HUGE * 2))
+    with peer_process() as (process, member):
+        assert caller.ask(member, patch(1)) == APPLIED
+        process.send_signal(signal.SIGSTOP)
+        assert caller.ask(member, patch(2, HUGE)) == Unreachable("timeout")
+        process.send_signal(signal.SIGCONT)
+        eventually(lambda: caller.ask(member, patch(3)) == APPLIED)
+
+
+def test_a_connection_that_is_reset_is_no_answer(make: Callable[..., Caller]) -> None:
+    """After the request was sent on a new connection: no second try, as it may have been carried out."""
+    caller = make()
+
+    def reset(sock: socket.socket) -> None:
+        with socket.create_connection((server.member.host, server.member.port)) as onward:
+            onward.sendall(sock.recv(65536))
+            sock.sendall(onward.recv(65536))
+            sock.recv(65536)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving() as server, rogue(reset) as between:
+        assert caller.ask(between, patch(1)) == Unreachable("garbage")
 
 
 # --- peers that misbehave --------------------------------------------------------------------------------------------

@@ -224,6 +224,20 @@ def test_the_age_of_a_request_is_measured_across_clocks(offset: float, hello_too
     assert age == pytest.approx(request_took - hello_took, abs=1e-6)
 
 
+@pytest.mark.parametrize("me", [A._replace(identity="a" * 256), A._replace(release="r" * 256)])
+def test_a_hello_with_an_endless_name_is_refused(me: Party) -> None:
+    """Also from somebody with the key."""
+    with pytest.raises(WireError, match="wrong length"):
+        accept(greet(me=me).data, B, ONE, NONCE_B, 0.0)
+
+
+def test_a_channel_shows_whom_it_leads_to() -> None:
+    """And how much has passed, but no key."""
+    initiator, _ = met()
+    initiator.requests.seal(b"line", b"data", bytes(12))
+    assert repr(initiator) == "<Channel with 'b': requests <Direction: 1 messages>, replies <Direction: 0 messages>>"
+
+
 def test_a_nonce_of_another_length_is_a_mistake_of_the_caller() -> None:
     """Too few random bytes are not sent."""
     with pytest.raises(ValueError, match="32 bytes"):

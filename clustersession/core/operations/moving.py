@@ -26,9 +26,9 @@ def moved(
     nobody else could own a copy.
     """
     tried = {survivor} if lost is None else {survivor, lost}
-    for failed in range(TRIES_MAX):
+    for failed in range(TRIES_MAX if lost is not None else TRIES_MAX + 1):
         backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried)
-        if backup is None and (failed or cluster.min_copies > 1):
+        if backup is None and (cluster.min_copies > 1 or (failed and lost is not None)):
             return None  # one copy only if nobody else could take a second one, and the policy has it
         reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost))
         if not isinstance(reply, calls.Promoted):

@@ -89,7 +89,10 @@ def _delivered(
             if cluster.min_copies > 1:
                 return Unavailable("no second node can take a copy")
             return Saved(placement, applied.version, copies=1)
-        return (yield from _taken_over(cluster, key, placement.epoch, master, None))
+        step = yield from _taken_over(cluster, key, placement.epoch, master, None)
+        if isinstance(step, Placement) and step.owners == (master, None):
+            return Saved(step, applied.version, copies=1)  # it was tried: nobody else can take a copy
+        return step
     reply = yield from _delivery(cluster, key, placement, patch, applied)
     match reply:
         case calls.Held():

@@ -113,10 +113,11 @@ def test_alone_there_is_one_copy_if_the_policy_has_it() -> None:
     assert run({}, cluster(nodes="ab", min_copies=2)).outcome is None
 
 
-def test_one_copy_is_no_way_out_when_a_candidate_was_silent() -> None:
-    """It may hold the record by now: a single owner must not go on without knowing."""
-    script: Script = {("a", Promote): [promoted(LIVE, ("a", "c"))], ("c", Put): [SILENT]}
-    assert run(script, cluster(nodes="ac"), lost=None).outcome is None
+def test_a_single_owner_goes_on_alone_when_the_only_candidate_is_silent() -> None:
+    """What the candidate may hold is pending, and not served until this owner settles it."""
+    alone = promoted(LIVE, ("a", None))
+    script: Script = {("a", Promote): [promoted(LIVE, ("a", "c")), alone], ("c", Put): [SILENT]}
+    assert run(script, cluster(nodes="ac"), lost=None).outcome == (Placement(2, ("a", None)), alone.record)
 
 
 def test_a_survivor_that_is_gone_is_not_asked() -> None:
