@@ -1,6 +1,7 @@
 """What a process knows of each peer: places for calls in flight with their connections, breaker, latency.
 
-Places are taken and given back by single list operations, which are atomic; the lock is for what happens rarely.
+Places are taken and given back by single list operations, which are atomic; the lock is for what happens rarely, and never held
+over anything that could let another greenlet run: it may be older than gevent's patches.
 """
 
 from __future__ import annotations
@@ -134,12 +135,13 @@ class Peers:
         hello = connection.link.peer
         assert hello is not None
         now = monotonic()
+        peer.used_at = now
+        for other in list(self.known.values()):
+            other.drop_idle(older_than=now - Connection.IDLE_S)
         with self._lock:
-            peer.used_at = now
             self._learnt[peer.member.host, peer.member.port] = hello.identity
             self._incarnations[hello.identity] = hello.incarnation
             for name, other in list(self.known.items()):
-                other.drop_idle(older_than=now - Connection.IDLE_S)
                 if now - other.used_at >= FORGET_S and not (other.idle or other.in_flight):
                     del self.known[name]
                     self._learnt.pop((other.member.host, other.member.port), None)
