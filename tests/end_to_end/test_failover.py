@@ -19,7 +19,6 @@ KILL_MEDIAN_S = 0.150
 SILENT_FIRST_S = 0.600
 BUSY_S = 0.400  # what a loaded test machine may add to a single answer
 LEASE_S = 2.0
-UNNOTICED_S = 1.0  # a pause that is shorter may pass for a slow moment of the host, whose leases go on
 PAUSES_S = (0.8, 1.5, 3.6)  # unnoticed; so that others are suspected; beyond the 3 s after which a host counts as dead
 WATCHED_S = 3.0
 SESSIONS = 12
@@ -116,7 +115,7 @@ def test_a_silent_host_costs_one_time_out_and_serves_nothing_old_when_it_goes_on
     resumed = time.monotonic()
     looks = 0
     while time.monotonic() < resumed + WATCHED_S:
-        leased = pause_s < UNNOTICED_S and time.monotonic() < began + LEASE_S
+        leased = time.monotonic() < began + LEASE_S
         since = f"{time.monotonic() - began:.2f} s after the pause began"
         now_ended, now_written = home.look(old_ended).items, home.look(old_written).items
         assert now_ended == {} or (leased and now_ended["_user_id"] == "ended"), f"the logout was undone {since}"
