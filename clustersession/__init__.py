@@ -1,5 +1,8 @@
 """Server-side sessions for Python web apps, kept on the app hosts themselves: a master and a backup for each session."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import (
     ChangeAfterResponse,
     ClusterSessionError,
@@ -13,6 +16,9 @@ from .errors import (
     StoreError,
     ValueNotSupported,
 )
+
+if TYPE_CHECKING:
+    from .middleware.wsgi import SessionMiddleware as WSGISessionMiddleware
 
 __version__ = "0.1.0"
 
@@ -28,5 +34,14 @@ __all__ = [
     "SessionUnavailable",
     "StoreError",
     "ValueNotSupported",
+    "WSGISessionMiddleware",
     "__version__",
 ]
+
+if not TYPE_CHECKING:  # so that a wrong name is an error for type checkers too
+
+    def __getattr__(name: str) -> object:
+        """The middleware is loaded when it is asked for: what only wants the errors or the command line does not pay for it."""
+        if name == "WSGISessionMiddleware":
+            return import_module(".middleware.wsgi", __name__).SessionMiddleware
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,7 @@ class CookieConfig:
 
     names: tuple[str, ...] = ("__Host-cs",)
     secure: bool = True
+    httponly: bool = True
     samesite: str = "Lax"
     domain: str | None = None
     path: str = "/"

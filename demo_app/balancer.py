@@ -1,7 +1,8 @@
 """A round-robin balancer without stickiness, as strict as HAProxy with the options of `haproxy.cfg`.
 
-Every host is asked for `/healthz` all the time: two failures in a row take it out and cut its connections
-(`on-marked-down shutdown-sessions`), two good answers bring it back. A connection that cannot be made counts as a failure too
+Every host is asked all the time: its app for `/healthz`, then its node for `/readyz`, so that a host that was away gets requests
+only once its copies are in sync. Two failures in a row take it out and cut its connections (`on-marked-down shutdown-sessions`),
+two good answers bring it back. A connection that cannot be made counts as a failure too
 (`observe layer4`). Each request gets a new connection to its host, and a request is tried on another host only if no connection
 could be made, so that no host can have accepted it. When a connection is cut in the middle nobody knows what the host has done:
 the client gets 502 with `X-Indeterminate: 1` and decides itself whether to repeat. When the checks have taken every host out, all
@@ -13,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from .commands import APP_PORT
+from .commands import ADMIN_PORT, APP_PORT
 from .http1 import Answering, Connection, Cut, Request, Response, Server, request_bytes, within
 
 INDETERMINATE = b"x-indeterminate"
@@ -34,14 +36,24 @@ ANSWER_TIMEOUT_S = 10.0
 FALL = 2
 RISE = 2
 
-_CHECK = request_bytes(Request(b"GET", b"/healthz", [(b"host", b"balancer")], b""), close=True)
+TOKEN = "CLUSTERSESSION_ADMIN_TOKEN"
+
+
+class Node(NamedTuple):
+    """How the node of a host is asked whether it is ready: its control listener."""
+
+    port: int
+    token: str
 
 
 class Host:
-    """One app host as the balancer sees it. It is down until it has answered."""
+    """One app host as the balancer sees it. It is down until it has answered. Without `node` only its app is asked."""
 
-    def __init__(self, name: str, address: str, port: int) -> None:
+    def __init__(self, name: str, address: str, port: int, node: Node | None = None) -> None:
         self.name, self.address, self.port = name, address, port
+        self._questions = [(port, _question(b"/healthz"))]
+        if node is not None:
+            self._questions.append((node.port, _question(b"/readyz", node.token)))
         self.up = False
         self.served = 0
         self.marked_down = 0
@@ -68,22 +80,30 @@ class Host:
         return await Connection.open(self.address, self.port, CONNECT_TIMEOUT_S)
 
     async def check(self) -> None:
-        """Ask for `/healthz` once and note the outcome."""
-        try:
-            healthy = await within(CHECK_TIMEOUT_S, self._healthy())
-        except (OSError, Cut):
-            healthy = False
-        if healthy:
-            self.good()
-        else:
-            self.bad()
+        """Ask each question once, until one is not answered with 200, and note the outcome."""
+        for port, question in self._questions:
+            try:
+                well = await within(CHECK_TIMEOUT_S, self._says_ok(port, question))
+            except (OSError, Cut):
+                well = False
+            if not well:
+                self.bad()
+                return
+        self.good()
 
-    async def _healthy(self) -> bool:
-        connection = await Connection.open(self.address, self.port, CHECK_TIMEOUT_S)
+    async def _says_ok(self, port: int, question: bytes) -> bool:
+        connection = await Connection.open(self.address, port, CHECK_TIMEOUT_S)
         try:
-            return (await connection.ask(_CHECK)).status == 200
+            return (await connection.ask(question)).status == 200
         finally:
             connection.close()
+
+
+def _question(path: bytes, token: str | None = None) -> bytes:
+    headers = [(b"host", b"balancer")]
+    if token is not None:
+        headers.append((b"authorization", b"Bearer " + token.encode("ascii")))
+    return request_bytes(Request(b"GET", path, headers, b""), close=True)
 
 
 class Balancer:
@@ -188,9 +208,11 @@ async def _serve(listening: socket.socket, hosts: list[Host]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m demo_app.balancer DESCRIPTOR NAME=ADDRESS...`: serve the inherited listening socket until SIGTERM."""
+    """`python -m demo_app.balancer DESCRIPTOR NAME=ADDRESS...`: serve the inherited listening socket until SIGTERM. The token of
+    the nodes' control listeners is in the environment, as the nodes have it."""
     descriptor, *places = arguments
-    hosts = [Host(name, address, APP_PORT) for name, _, address in (place.partition("=") for place in places)]
+    node = Node(ADMIN_PORT, os.environ[TOKEN])
+    hosts = [Host(name, address, APP_PORT, node) for name, _, address in (place.partition("=") for place in places)]
     asyncio.run(_serve(socket.socket(fileno=int(descriptor)), hosts))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
 import subprocess
@@ -20,10 +21,11 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
+from .balancer import TOKEN
 from .cluster import ROOT, Cluster, FaultFailed
 from .crowd import Crowd
 from .faults import Faults
-from .network import Network, open_network
+from .network import open_network
 from .processes import end_with_parent
 from .tally import LOGOUTS_MIN, REQUESTS_MIN, WRITES_MIN, Tally
 from .visitors import Shop
@@ -84,7 +86,7 @@ async def _check(cluster: Cluster, options: argparse.Namespace, seed: int) -> tu
     for name in cluster.names:
         cluster.start(name)
     await cluster.all_ready()
-    with _balancer(cluster.network) as shop:
+    with _balancer(cluster) as shop:
         tally = Tally()
         crowd = Crowd(shop, tally, users=options.users, rate=options.rate, seed=seed)
         faults = Faults(cluster, crowd, tally, shop, random.Random(seed))
@@ -121,15 +123,16 @@ def _report(tally: Tally, faults: Faults) -> dict[str, Any]:
 
 
 @contextmanager
-def _balancer(network: Network) -> Iterator[Shop]:
+def _balancer(cluster: Cluster) -> Iterator[Shop]:
     """The balancer as a process of its own, as in real life, so that it does not share the users' processor time."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         port = int(listening.getsockname()[1])
-        hosts = [f"{name}={address}" for name, address in network.addresses.items()]
+        hosts = [f"{name}={address}" for name, address in cluster.network.addresses.items()]
         command = [sys.executable, "-m", "demo_app.balancer", str(listening.fileno()), *hosts]
         process = subprocess.Popen(
             command,
             cwd=ROOT,
+            env={**os.environ, TOKEN: cluster.admin_token},
             pass_fds=[listening.fileno()],
             preexec_fn=end_with_parent,  # noqa: PLW1509  (the demo has no other thread)
         )

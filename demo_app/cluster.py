@@ -32,6 +32,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 GONE_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 1.0
+LOG_END_CHARS = 16_000
 _POLL_S = 0.05
 
 
@@ -47,7 +48,7 @@ class Cluster:
             raise ValueError(f"{framework!r} is none of {', '.join(FRAMEWORKS)}")
         self.framework, self.network, self.names = framework, network, tuple(names)
         self.place = _new_place()
-        self._secret, self._admin_token = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
+        self._secret, self.admin_token = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
         self._run = secrets.token_hex(8)
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
         self.silent: set[str] = set()
@@ -67,7 +68,7 @@ class Cluster:
         """Start the host's processes, with the files it had before."""
         site = Site(name, self.address(name), str(self.place / name))
         peers = [self.address(each) for each in self.names]
-        variables = environment(site, peers, secret=self._secret, admin_token=self._admin_token)
+        variables = environment(site, peers, secret=self._secret, admin_token=self.admin_token)
         with self.log(name).open("ab") as log:
             self._servers[name] = subprocess.Popen(
                 self.network.wrap(name, _resolved(host_command(self.framework, site.address))),
@@ -190,7 +191,7 @@ class Cluster:
 
     async def _asked(self, name: str, port: int, path: bytes) -> Response | None:
         """None: no answer."""
-        headers = [(b"host", b"demo"), (b"authorization", b"Bearer " + self._admin_token.encode("ascii"))]
+        headers = [(b"host", b"demo"), (b"authorization", b"Bearer " + self.admin_token.encode("ascii"))]
         request = request_bytes(Request(b"GET", path, headers, b""), close=True)
         try:
             connection = await Connection.open(self.address(name), port, PROBE_TIMEOUT_S)
@@ -202,8 +203,8 @@ class Cluster:
             return None
 
     def log_end(self, name: str) -> str:
-        """The last lines of it."""
-        return self.log(name).read_text(errors="replace")[-4000:] if self.log(name).exists() else "(no log)"
+        """The last part of it: a whole run without faults of ours fits in."""
+        return self.log(name).read_text(errors="replace")[-LOG_END_CHARS:] if self.log(name).exists() else "(no log)"
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float, failure: str) -> None:

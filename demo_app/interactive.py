@@ -8,9 +8,9 @@ import signal
 import socket
 import sys
 
-from .balancer import Balancer, Host
+from .balancer import Balancer, Host, Node
 from .cluster import Cluster, FaultFailed
-from .commands import APP_PORT
+from .commands import ADMIN_PORT, APP_PORT
 from .network import open_network
 from .panel import Panel
 
@@ -44,7 +44,8 @@ async def _serve(cluster: Cluster, listening: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    balancer = Balancer(Host(name, cluster.address(name), APP_PORT) for name in cluster.names)
+    node = Node(ADMIN_PORT, cluster.admin_token)
+    balancer = Balancer(Host(name, cluster.address(name), APP_PORT, node) for name in cluster.names)
     panel = Panel(cluster, balancer.status)
     balancer.panel = panel.answer
     port = listening.getsockname()[1]

@@ -76,7 +76,9 @@ def delete_cookie(config: CookieConfig, name: str) -> str:
 
 @lru_cache(maxsize=64)
 def _attributes(config: CookieConfig) -> str:
-    parts = [f"Path={config.path}", "HttpOnly", f"SameSite={config.samesite}"]
+    parts = [f"Path={config.path}", f"SameSite={config.samesite}"]
+    if config.httponly:
+        parts.insert(1, "HttpOnly")
     if config.domain is not None:
         parts.append(f"Domain={config.domain}")
     if config.secure:

@@ -73,3 +73,9 @@ class View:
         """Certainly not there: dead or left, or in no converged table."""
         member = self.members.get(identity)
         return self.converged if member is None else not member.reachable
+
+    def worth_asking(self, identity: str) -> bool:
+        """Whether it may answer: also who is dead in a table that is not converged, since this host may be the one that was
+        cut off, and be back before its next heartbeat."""
+        member = self.members.get(identity)
+        return not self.departed(identity) or (not self.converged and member is not None and member.state is State.DEAD)

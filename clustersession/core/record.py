@@ -7,6 +7,7 @@ in ordering: copies are ordered by `rank`, values by `Stamp`.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -179,14 +180,19 @@ def touch_interval(idle: float | None) -> float:
     return 60.0 if idle is None else min(60.0, idle / 10)
 
 
-def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
-    """Which of its limits a live record has passed, by the clock of the host that holds it."""
+def expires_at(record: Record) -> float:
+    """When a live record passes the first of its limits, by the clock of the host that holds it."""
     deadline, idle = record.lifetime.deadline, record.lifetime.idle
-    if deadline is not None and now >= deadline + slack:
-        return "expired: absolute"
-    if idle is not None and now >= record.last_seen + idle + touch_interval(idle) + slack:
-        return "expired: idle"
-    return None
+    unused_until = inf if idle is None else record.last_seen + idle + touch_interval(idle)
+    return unused_until if deadline is None else min(deadline, unused_until)
+
+
+def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
+    """Which of its limits a live record has passed."""
+    if now < expires_at(record) + slack:
+        return None
+    deadline = record.lifetime.deadline
+    return "expired: absolute" if deadline is not None and now >= deadline + slack else "expired: idle"
 
 
 def moved_to_clock(record: Record, by: float) -> Record:

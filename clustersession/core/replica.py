@@ -6,7 +6,7 @@ at all. A node answers from what it holds and calls nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from .absorb import absorb, owners_but
@@ -52,6 +52,7 @@ from .record import (
     digest,
     ended,
     expired,
+    expires_at,
     is_live,
     patched,
     pointer_to,
@@ -61,17 +62,25 @@ from .record import (
 TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
 BACKUP_EXPIRY_SLACK_S: Final = 300.0  # the master decides about expiry; touches may not have reached the backup
 TOUCH_STEP_S: Final = 1.0
+NEVER: Final = float("-inf")
 
 
 class Situation(NamedTuple):
-    """The host at this moment. `leased(owner)`: that node would have told us of any change until now."""
+    """The host at this moment."""
 
     me: str
     now: float
-    synced: bool
-    born: float  # when the files were created
-    leased: Callable[[str], bool]
+    synced_until: float  # a host that was away, or whose node does not tick, has not been told of everything
+    leases: Mapping[str, float]  # until when each node would have told us of any change
+    born: Callable[[], float]  # when the files were created
     record_bytes_max: int
+
+    @property
+    def synced(self) -> bool:
+        return self.now < self.synced_until
+
+    def leased(self, owner: str) -> bool:
+        return self.leases.get(owner, 0.0) > self.now
 
 
 class Decision(NamedTuple):
@@ -87,7 +96,7 @@ class Decision(NamedTuple):
 def fetch(record: Record | None, call: Fetch, at: Situation, hinted: Callable[[str], bool]) -> Reply:
     """Read-only: what this node can say about the session, and whether it vouches for it."""
     if record is None:
-        return NotMine() if at.synced or at.now - at.born < call.age else Later()
+        return NotMine() if at.synced or at.now - at.born() < call.age else Later()
     if record.ended is not None:
         return _gone(record, record.ended, at)
     if not at.synced:
@@ -98,12 +107,21 @@ def fetch(record: Record | None, call: Fetch, at: Situation, hinted: Callable[[s
     if word is not None:
         return Gone(word, 0.0, record.epoch, record.owners)
     other = record.other(at.me)
-    if other is None:
-        return Found(record, serving=record.accepted)
-    unheld = hinted(other)
-    # the master decides about expiry: past the limit a backup asks it, whatever the slack for touches under way
-    current = record.accepted and expired(record, at.now) is None
-    return Found(record, serving=current and not unheld and at.leased(other), unheld=unheld)
+    unheld = other is not None and hinted(other)
+    return Found(record, serving=not unheld and at.now < vouched_until(record, at.me, at.synced_until, at.leases), unheld=unheld)
+
+
+def vouched_until(record: Record, me: str, synced_until: float, leases: Mapping[str, float]) -> float:
+    """Until when `me` may serve its copy without asking anybody, if nothing is written or hinted meanwhile.
+
+    The master decides about expiry: past the limit a backup asks it, whatever the slack for touches under way.
+    """
+    master, backup = record.owners
+    if not record.accepted or record.pointer or record.ended is not None or me not in (master, backup):
+        return NEVER
+    other = backup if master == me else master
+    leased_until = synced_until if other is None else leases.get(other, NEVER)
+    return min(synced_until, leased_until, expires_at(record))
 
 
 def _gone(record: Record, ending: Ending, at: Situation) -> Gone:

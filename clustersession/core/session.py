@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from ..config import Limits
 from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported
-from .values import check_depth, decode_value, encode_value, is_immutable
+from .values import UNCHANGEABLE, check_depth, decode_value, encode_value, is_immutable
 
 Rotation = Literal["strict", "grace"]
+
+_NO_KEYS: Final[frozenset[str]] = frozenset()
 
 
 class LifetimeChange(NamedTuple):
@@ -64,21 +66,21 @@ class Session(MutableMapping[str, Any]):
         limits: Limits | None = None,
         on_undecodable: Callable[[str], None] | None = None,
     ) -> None:
-        self.accessed = False
-        self.closed = False
-        self.ended = False
-        self.lifetime_change: LifetimeChange | None = None
+        self._begin(limits or _DEFAULT_LIMITS, on_undecodable)
         self._items: Mapping[str, bytes] = {} if items is None else items
-        self._values: dict[str, Any] = {}  # decoded or assigned
-        self._assigned: set[str] = set()
-        self._deleted: set[str] = set()
-        self._undecodable: set[str] = set()
-        self._modified = False
-        self._rotation: Rotation | None = None
         self._handle, self._is_new = handle, is_new
         self._created_age_s, self._auth_age_s = created_age_s, auth_age_s
-        self._limits = limits or _DEFAULT_LIMITS
-        self._on_undecodable = on_undecodable
+
+    def _begin(self, limits: Limits, on_undecodable: Callable[[str], None] | None) -> None:
+        """All that is the same for every session, whatever is stored of it."""
+        self.accessed = self.closed = self.ended = self._modified = False
+        self.lifetime_change: LifetimeChange | None = None
+        self._rotation: Rotation | None = None
+        self._values: dict[str, Any] = {}  # decoded or assigned
+        self._assigned: set[str] | frozenset[str] = _NO_KEYS
+        self._deleted: set[str] | frozenset[str] = _NO_KEYS
+        self._undecodable: set[str] | frozenset[str] = _NO_KEYS
+        self._limits, self._on_undecodable = limits, on_undecodable
 
     # --- the mapping -------------------------------------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class Session(MutableMapping[str, Any]):
         try:
             value = self._values[key] = decode_value(self._items[key])
         except Corrupt:
-            self._undecodable.add(key)
+            self._undecodable = self._undecodable | {key}
             if self._on_undecodable is not None:
                 self._on_undecodable(key)
             raise KeyError(key) from None
@@ -102,16 +104,16 @@ class Session(MutableMapping[str, Any]):
         key = _checked_key(key)
         self._changing(key)
         self._values[key] = value
-        self._assigned.add(key)
-        self._deleted.discard(key)
-        self._undecodable.discard(key)
+        self._assigned |= {key}
+        self._deleted -= {key}
+        self._undecodable = self._undecodable - {key}
 
     def __delitem__(self, key: str) -> None:
         self[key]  # KeyError if there is none
         self._changing(key)
         del self._values[key]
         if key in self._items:
-            self._deleted.add(key)
+            self._deleted |= {key}
 
     def __iter__(self) -> Iterator[str]:
         stored = [key for key in self._items if key in self]
@@ -145,8 +147,8 @@ class Session(MutableMapping[str, Any]):
         """Delete every key, also those whose values cannot be decoded."""
         self._changing()
         self._values.clear()
-        self._assigned.clear()
-        self._deleted.update(self._items)
+        self._assigned = _NO_KEYS
+        self._deleted |= self._items.keys()
 
     def copy(self) -> dict[str, Any]:
         """A dict of it, as shallow as dict's."""
@@ -199,8 +201,7 @@ class Session(MutableMapping[str, Any]):
         self.lifetime_change = self._handle = None
         self._items = {}
         self._values.clear()
-        for keys in (self._assigned, self._deleted, self._undecodable):
-            keys.clear()
+        self._assigned = self._deleted = self._undecodable = _NO_KEYS
 
     def rotate(self, grace: bool = False) -> None:
         """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests.
@@ -225,10 +226,10 @@ class Session(MutableMapping[str, Any]):
 
         After `end()` it is what the session that comes next starts with. Raises `ValueNotSupported`.
         """
-        items = self._items
+        items, assigned = self._items, self._assigned
         found: dict[str, bytes | None] = dict.fromkeys(self._deleted)
         for key, value in self._values.items():
-            if key in self._assigned or not is_immutable(value):
+            if type(value) not in UNCHANGEABLE or key in assigned:
                 data = encode_value(value, key)
                 if data != items.get(key):
                     check_depth(value, self._limits.depth_max, key)
@@ -259,8 +260,7 @@ class Session(MutableMapping[str, Any]):
         """Go on from `changes` as stored under `handle`: a body that is still being sent may change more."""
         after = {**self._items, **changes}
         self._items = {key: data for key, data in after.items() if data is not None}
-        self._assigned.clear()
-        self._deleted.clear()
+        self._assigned = self._deleted = _NO_KEYS
         self._handle, self._is_new, self._modified, self._rotation = handle, False, False, None
         self.ended, self.lifetime_change = False, None
 
@@ -296,6 +296,8 @@ class Session(MutableMapping[str, Any]):
             raise ChangeAfterResponse(
                 f"{problem}; change it before the response ends, or keep the result of a later job elsewhere"
             )
+        if self._assigned is _NO_KEYS:
+            self._assigned, self._deleted = set(), set(self._deleted)
         self.accessed = self._modified = True
 
 

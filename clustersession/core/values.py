@@ -28,7 +28,8 @@ from ..errors import Corrupt, ValueNotSupported
 TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID_, MARKUP, BIG_INT = range(1, 12)
 
 _INT_64: Final = range(-(2**63), 2**64)
-_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
+UNCHANGEABLE: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
+"""Exact types whose values cannot change in place, so that only an assignment can have changed one."""
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _REFUSED: Final = (TypeError, ValueError, OverflowError, RecursionError)  # of the packer, by `_extension` too
 _BLAME_STEPS: Final = 64
@@ -36,8 +37,8 @@ _KEPT_BYTES_MAX: Final = 64 * 1024
 
 
 def is_immutable(value: object) -> bool:
-    """Whether it is of an exact type that cannot change in place, so that only an assignment can have changed it."""
-    return type(value) in _SCALARS
+    """Whether only an assignment can have changed it."""
+    return type(value) in UNCHANGEABLE
 
 
 def encode_value(value: object, name: str | None = None) -> bytes:
@@ -74,12 +75,12 @@ def _next_level(level: list[Any]) -> list[Any]:
     found: list[Any] = []
     for value in level:
         if isinstance(value, dict):
-            found += [key for key in value if type(key) is not str and type(key) not in _SCALARS]
+            found += [key for key in value if type(key) is not str and type(key) not in UNCHANGEABLE]
             value = value.values()
         elif not isinstance(value, _CONTAINERS):
             continue
         for child in value:
-            if type(child) not in _SCALARS:
+            if type(child) not in UNCHANGEABLE:
                 found.append(child)
     return found
 

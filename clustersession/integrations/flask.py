@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Request, Response, current_app, request
+import flask
+from flask import Flask, Request, Response, current_app
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 
-from ..config import Lifetimes
+from ..config import Config
 from ..errors import LateWrite, SessionUnavailable
 from ..middleware.assembly import EngineSource, Settings
 from ..runtime.headers import SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
+from .app_settings import AppCookie, environment, samesite, with_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-VISIT: Final = "clustersession.visit"
+    from ..runtime.engine import Engine
+
+EXTENSION: Final = "clustersession"
 PERMANENT: Final = "_permanent"
+_SETTINGS: Final = (
+    "PERMANENT_SESSION_LIFETIME",
+    "SESSION_REFRESH_EACH_REQUEST",
+    "SESSION_COOKIE_NAME",
+    "SESSION_COOKIE_SECURE",
+    "SESSION_COOKIE_HTTPONLY",
+    "SESSION_COOKIE_SAMESITE",
+    "SESSION_COOKIE_DOMAIN",
+    "SESSION_COOKIE_PATH",
+    "SESSION_COOKIE_PARTITIONED",
+    "APPLICATION_ROOT",
+)
 
 
 class HttpSessionUnavailable(SessionUnavailable, ServiceUnavailable):
@@ -45,13 +62,33 @@ class HttpLateWrite(LateWrite, Conflict):
 
 
 class FlaskSession(RequestSession, SessionMixin):
-    """The session as Flask's own attributes have it: `permanent`, `new`, `modified`, `accessed`."""
+    """The session as Flask's own attributes have it: `permanent`, `new`, `modified`, `accessed`. As in Flask, one that a
+    request has emptied is removed."""
 
     __slots__ = ()
+
+    ends_when_empty = True
+    visit: Visit | None = None  # until the response starts
 
     @property
     def new(self) -> bool:  # type: ignore[override]
         return self.is_new
+
+    @property
+    def permanent(self) -> bool:
+        if PERMANENT in self._values or PERMANENT in self._items:
+            return bool(self.get(PERMANENT))
+        self.accessed = True
+        return False
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self[PERMANENT] = bool(value)
+
+    def saved(self, changes: Any, handle: str | None) -> None:
+        modified = self.modified
+        super().saved(changes, handle)
+        self._modified = modified  # Flask shows it also after the response, for tests
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -60,11 +97,16 @@ class FlaskSession(RequestSession, SessionMixin):
             raise HttpSessionUnavailable(error) from None
 
 
+session: FlaskSession = cast("FlaskSession", flask.session)
+"""`flask.session`, for type checkers that should know `end`, `rotate` and `id` too."""
+
+
 class ClusterSession:
     """`ClusterSession(app)`, or `init_app` in an app factory. `config` None: from the environment.
 
-    Of the app's own settings PERMANENT_SESSION_LIFETIME and SESSION_COOKIE_* count where the environment says nothing else;
-    SECRET_KEY is not used. Raises `ConfigError` at once for settings that are wrong.
+    Of the app's own settings PERMANENT_SESSION_LIFETIME, SESSION_REFRESH_EACH_REQUEST and SESSION_COOKIE_* count where the
+    environment says nothing else, also when they change later; SECRET_KEY is not used. Raises `ConfigError` at once for
+    settings that are wrong.
     """
 
     def __init__(self, app: Flask | None = None, config: Settings = None) -> None:
@@ -73,33 +115,79 @@ class ClusterSession:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        lifetimes = Lifetimes(idle_s=app.permanent_session_lifetime.total_seconds(), absolute_s=None)
-        engine = EngineSource(self._config, framework="Flask", lifetimes=lifetimes, defaults=_settings_of(app))
-        app.session_interface = ClusterSessionInterface(engine)
-        app.extensions["clustersession"] = engine
+        interface = ClusterSessionInterface(self._config)
+        interface.sessions_of(app)
+        app.session_interface = interface
+
+
+class AppSessions:
+    """The engine of one app. Follows the app's settings, as Flask's own sessions do."""
+
+    def __init__(self, app: Flask, config: Settings) -> None:
+        self._app = app
+        self._base = environment("Flask", app.permanent_session_lifetime.total_seconds()) if config is None else None
+        self._source = EngineSource(config or self._base, framework="Flask")
+        self._settings = itemgetter(*(key for key in _SETTINGS if key in app.config))
+        self._follow(self._settings(app.config))
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self._source.config
+
+    def engine(self) -> Engine:
+        """Raises `ConfigError` if the app's settings have become wrong."""
+        seen = self._settings(self._app.config)
+        if seen != self._seen:
+            self._follow(seen)
+        return self._source()
+
+    def store(self, visit: Visit) -> None:
+        """Carry out what is pending. Raises what `Visit.carry_out` does."""
+        self._source().blocking.run(visit.carry_out(), visit.budget)
+
+    def _follow(self, seen: object) -> None:
+        app = self._app
+        lifetime = app.permanent_session_lifetime
+        if self._base is not None:
+            config = with_app(self._base, lifetime.total_seconds(), _cookie_of(app))
+            if config != self._source.config:
+                self._source = EngineSource(config, framework="Flask")
+        self.permanent_s = max(lifetime // timedelta(seconds=1), 0)
+        self.refreshes = bool(app.config["SESSION_REFRESH_EACH_REQUEST"])
+        self._seen = seen
 
 
 class ClusterSessionInterface(SessionInterface):
-    """What Flask calls. Opening does no IO: the session loads when the app first looks at it."""
+    """What Flask calls; `app.session_interface = ClusterSessionInterface()` does too. Opening does no IO: the session loads
+    when the app first looks at it."""
 
-    def __init__(self, engine: EngineSource) -> None:
-        self._engine = engine
+    def __init__(self, config: Settings = None) -> None:
+        self._config = config
+
+    def sessions_of(self, app: Flask) -> AppSessions:
+        sessions = app.extensions[EXTENSION] = AppSessions(app, self._config)
+        return sessions
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
+        sessions: AppSessions = app.extensions.get(EXTENSION) or self.sessions_of(app)
         cookie = request.environ.get("HTTP_COOKIE")
-        visit = self._engine().visit((cookie,) if cookie else (), blocking=True, session_type=FlaskSession)
-        request.environ[VISIT] = visit
+        visit = sessions.engine().visit((cookie,) if cookie else (), blocking=True, session_type=FlaskSession)
         session = visit.session
         assert isinstance(session, FlaskSession)
+        session.visit = visit
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Called before the response starts. What cannot be saved replaces the response: raised here it would be a 500."""
-        visit: Visit = request.environ[VISIT]
-        if visit.session.closed:
+        assert isinstance(session, FlaskSession)
+        visit = session.visit
+        if visit is None:
             return  # an error page after a save that failed
+        session.visit = None
+        sessions: AppSessions = app.extensions[EXTENSION]
         try:
-            headers = self._saved(app, visit)
+            headers = _saved(sessions, session, visit)
         except (SessionUnavailable, LateWrite) as error:
             headers = visit.refusal_headers()
             visit.close()
@@ -108,43 +196,42 @@ class ClusterSessionInterface(SessionInterface):
             visit.close()
             raise
         else:
-            self._end_with(response, visit)
+            if response.is_streamed:
+                response.call_on_close(lambda: _save_rest(sessions, visit))
+            else:
+                visit.close()
         if headers.vary:
             _add(response, headers)
 
-    def _saved(self, app: Flask, visit: Visit) -> SessionHeaders:
-        session, engine = visit.session, self._engine()
-        if session.accessed and session.loaded:
-            visit.life_key = PERMANENT
-            if session.get(PERMANENT):
-                visit.max_age_s = int(app.permanent_session_lifetime.total_seconds())
-            if visit.pending():
-                engine.blocking.run(visit.carry_out(), visit.budget)
-        return visit.headers()
 
-    def _end_with(self, response: Response, visit: Visit) -> None:
-        if not response.is_streamed:
-            visit.close()
-            return
+def _saved(sessions: AppSessions, session: FlaskSession, visit: Visit) -> SessionHeaders:
+    if session.accessed and session.loaded:
+        visit.life_key = PERMANENT
+        if session.permanent:
+            visit.max_age_s = sessions.permanent_s
+            visit.slides = sessions.refreshes or session.modified
+        if visit.pending():
+            sessions.store(visit)
+    return visit.headers()
 
-        def save_rest() -> None:
-            visit.start()
-            try:
-                self._engine().blocking.run(visit.save(), visit.budget)
-            finally:
-                visit.close()
 
-        response.call_on_close(save_rest)
+def _save_rest(sessions: AppSessions, visit: Visit) -> None:
+    visit.start()
+    try:
+        if visit.pending():
+            sessions.store(visit)
+    finally:
+        visit.close()
 
 
 def _add(response: Response, session: SessionHeaders) -> None:
-    if not session.cookies:
-        if "Vary" in response.headers:
-            response.vary.add("Cookie")
-        else:  # nearly always; the parsed set costs more than the whole session
-            response.headers["Vary"] = "Cookie"
-        return
-    response.headers = Headers(joined(list(response.headers), session))
+    headers = response.headers
+    if session.cookies:
+        response.headers = Headers(joined(list(headers), session))
+    elif any(name.lower() == "vary" for name, _ in headers):
+        response.vary.add("Cookie")
+    else:  # nearly always; the parsed set costs more than the whole session
+        headers.add("Vary", "Cookie")
 
 
 def _replace(response: Response, error: SessionUnavailable | LateWrite) -> None:
@@ -160,18 +247,16 @@ def _replace(response: Response, error: SessionUnavailable | LateWrite) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-def _settings_of(app: Flask) -> Mapping[str, str]:
-    """What SESSION_COOKIE_* say, as settings of ours. Only what differs from Flask's defaults can have been meant."""
+def _cookie_of(app: Flask) -> AppCookie:
+    """Only what differs from Flask's defaults can have been meant. Raises `AppSettingError`."""
     given = app.config
-    found: dict[str, str] = {}
-    if given["SESSION_COOKIE_SAMESITE"]:
-        found["CLUSTERSESSION_COOKIE_SAMESITE"] = given["SESSION_COOKIE_SAMESITE"]
-    if given.get("SESSION_COOKIE_PARTITIONED"):
-        found["CLUSTERSESSION_COOKIE_PARTITIONED"] = "1"
-    path = given["SESSION_COOKIE_PATH"] or given["APPLICATION_ROOT"] or "/"
-    if given["SESSION_COOKIE_DOMAIN"] or path != "/":  # a "__Host-" cookie can have neither
-        found["CLUSTERSESSION_COOKIE_NAME"] = "__Secure-cs"
-        found["CLUSTERSESSION_COOKIE_PATH"] = path
-        if given["SESSION_COOKIE_DOMAIN"]:
-            found["CLUSTERSESSION_COOKIE_DOMAIN"] = given["SESSION_COOKIE_DOMAIN"]
-    return found
+    name, path = given["SESSION_COOKIE_NAME"], given["SESSION_COOKIE_PATH"] or given["APPLICATION_ROOT"] or "/"
+    return AppCookie(
+        name=None if name == "session" else name,
+        secure=given["SESSION_COOKIE_SECURE"] or None,
+        httponly=None if given["SESSION_COOKIE_HTTPONLY"] else False,
+        samesite=samesite("SESSION_COOKIE_SAMESITE", given["SESSION_COOKIE_SAMESITE"]),
+        domain=given["SESSION_COOKIE_DOMAIN"] or None,
+        path=None if path == "/" else path,
+        partitioned=given.get("SESSION_COOKIE_PARTITIONED") or None,
+    )

@@ -26,8 +26,9 @@ class SessionMiddleware:
     """Wraps an ASGI app. `config` None: from the environment. Raises `ConfigError` here and now for settings that are wrong.
 
     `scope["session"]` is a `Session`, loaded before the app runs if the request has a cookie of ours. Saved when the response
-    starts (a WebSocket: when it is accepted), and once more when the app has returned. An app that lets `SessionUnavailable`
-    and `LateWrite` pass is answered for: 503 and 409, to be repeated.
+    starts (a WebSocket: when it is accepted), and once more when the app has returned, unless the body came in one piece and
+    nobody has looked at the session since. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
+    and 409, to be repeated.
     """
 
     def __init__(self, app: App, config: Settings = None) -> None:
@@ -56,11 +57,11 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit")
+    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_streams", "_visit")
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
-        self._started = self._replaced = False
+        self._started = self._replaced = self._streams = False
 
     async def receive(self) -> Message:
         """The app's `receive`."""
@@ -81,6 +82,10 @@ class _Exchange:
             self._started = True
             if headers.vary:
                 message = {**message, "headers": _joined(message.get("headers", ()), headers)}
+        elif message["type"] == "http.response.body" and not self._streams:
+            self._streams = bool(message.get("more_body"))
+            if not self._streams:
+                self._visit.session.accessed = False  # from here on it counts anew
         await self._send(message)
 
     async def _saved(self) -> SessionHeaders:
@@ -117,7 +122,7 @@ class _Exchange:
 
 def _joined(headers: Iterable[tuple[bytes, bytes]], session: SessionHeaders) -> list[tuple[bytes, bytes]]:
     raw = list(headers)
-    if not session.cookies and all(name.lower() != b"vary" for name, _ in raw):
+    if not session.cookies and b"vary" not in [name.lower() for name, _ in raw]:
         return [*raw, (b"vary", b"Cookie")]
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in joined(pairs, session)]

@@ -6,10 +6,10 @@ import asyncio
 import atexit
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import Lock
-from time import sleep
 from typing import Final, TypeAlias
 
 from .. import hostclock
@@ -17,13 +17,13 @@ from ..config import Config, CookieConfig, Lifetimes
 from ..core.calls import Call, Reply, Unreachable
 from ..core.keyring import KeyRing
 from ..core.node import Member
-from ..core.sealing import Sealer
 from ..node.spawn import ensure_node
 from ..ports import Outgoing, Store
 from ..runtime.board import Board, write_board
 from ..runtime.counters import Counters
 from ..runtime.engine import Backplane, Engine, SystemEntropy
 from ..runtime.host import Host
+from ..runtime.keys import CurrentSealer
 from ..settings import RingSource, check_same_secret, load_settings, process_environ, ring_fingerprint
 from ..store import open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
@@ -86,14 +86,14 @@ class EngineSource:
 
 _open: dict[Config, Backplane] = {}
 _inherited: list[dict[Config, Backplane]] = []
-_opening = Lock()
+_opening = threading.Lock()
 _process = 0  # how many forks away from the first: getpid() for every request would cost more than a look-up in the store
 
 
 def _forget_the_parent() -> None:
     """In a forked child: what the parent had open is not ours to use nor to close, and nobody here holds its lock."""
     global _opening, _process  # noqa: PLW0603
-    _opening = Lock()
+    _opening = threading.Lock()
     _process += 1
     _inherited.append(dict(_open))
     _open.clear()
@@ -103,20 +103,29 @@ os.register_at_fork(after_in_child=_forget_the_parent)
 
 
 def _shared_by_all_apps(config: Config) -> Backplane:
-    """What does not depend on how one app's cookies are and how long its sessions live."""
+    """What does not depend on how one app's cookies are and how long its sessions live.
+
+    The lock is tried, never waited for: where gevent patches a worker after the app was loaded (`--preload`), it is a native
+    one, and to wait for it would stop the greenlet that holds it. For the same reason `sleep` is looked up when it is called.
+    """
     common = replace(config, cookie=CookieConfig(), lifetimes=Lifetimes(), lifetimes_set=False, principal_keys=())
-    with _opening:
-        backplane = _open.get(common)
-        if backplane is None:
-            backplane = _open[common] = _assembled(config)
-        return backplane
+    while (backplane := _open.get(common)) is None:
+        if not _opening.acquire(blocking=False):
+            time.sleep(_LOOK_EVERY_S)
+            continue
+        try:
+            if common not in _open:
+                _open[common] = _assembled(config)
+        finally:
+            _opening.release()
+    return backplane
 
 
 def _assembled(config: Config) -> Backplane:
     entropy, counters = SystemEntropy(), Counters()
     ring = RingSource(config, hostclock.now)
     store = open_store(config, process_environ())
-    sealer = _SealerSource(ring, config.cluster)
+    sealer = CurrentSealer(ring, config.cluster)
     host = Host(
         config.node,
         store,
@@ -165,7 +174,7 @@ def _await_node(host: Host, config: Config, began: float) -> None:
                 "no node runs on this host (%s): until one does, no stored session can be read here. %s", config.node, START_ONE
             )
             return
-        sleep(_LOOK_EVERY_S)
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _node_starter(config: Config) -> Callable[[], None]:
@@ -183,22 +192,6 @@ def _write_lonely_board(store: Store, config: Config, ring: KeyRing) -> None:
     """What a node process would write that has nobody to watch: there is no other host, and nothing to wait for."""
     me = Member(config.node, "localhost", config.listen.port, 1, kids=ring.kids)
     write_board(store, Board((me,), {}, True, float("inf"), True, 1, ring.signing.kid))
-
-
-class _SealerSource:
-    """The sealer of the ring as it is now."""
-
-    def __init__(self, ring: Callable[[], KeyRing], cluster: str) -> None:
-        self._source, self._cluster = ring, cluster
-        self._ring = ring()
-        self._sealer = Sealer(self._ring, cluster)
-
-    def __call__(self) -> Sealer:
-        ring = self._source()
-        if ring is not self._ring:
-            self._sealer = Sealer(ring, self._cluster)
-            self._ring = ring
-        return self._sealer
 
 
 ALONE: Final = Unreachable("unknown")

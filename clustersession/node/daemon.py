@@ -173,9 +173,8 @@ class _Node:
         return admin
 
     def _ready(self) -> tuple[bool, str]:
-        """False only before the first sync is complete: a balancer must not take out the last healthy host."""
         assert self.heart is not None
-        return (True, "ready") if self.heart.ready.is_set() else (False, "the first sync is not complete")
+        return self.heart.readiness()
 
     def _status(self) -> Mapping[str, Any]:
         keeper = self._keeper()

@@ -21,6 +21,7 @@ from ..runtime.keeper import Keeper
 from .discovery import Seeds
 
 SYNC_RETRY_S: Final = 0.25
+UNREADY_S_MAX: Final = 10.0  # a sync after the first one keeps a host out of a balancer's turn no longer than that
 SWEEP_EVERY_S: Final = 5.0
 SWEEP_BATCH: Final = 200
 BACKGROUND_S: Final = 3600.0  # of waiting for peers; each call has its own time-out
@@ -45,6 +46,7 @@ class Heart:
         self._own_addresses: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._greeted = asyncio.Event()
+        self._unsynced_at: float | None = None
         self.ready = asyncio.Event()
 
     @property
@@ -57,6 +59,16 @@ class Heart:
             group.create_task(self._beat_for_ever())
             group.create_task(self._sync_for_ever())
             group.create_task(self._sweep_for_ever())
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether a balancer should send requests here, and why not. Never false for long: nobody may take out the last host."""
+        if not self.ready.is_set():
+            return False, "the first sync is not complete"
+        if self._keeper.synced:
+            return True, "ready"
+        if self._unsynced_at is not None and self.host.clock() - self._unsynced_at >= UNREADY_S_MAX:
+            return True, "ready, although copies are still being compared with those of other hosts"
+        return False, "this host was paused or cut off, and compares its copies with those of other hosts"
 
     # --- heartbeats ------------------------------------------------------------------------------------------------------
 
@@ -131,11 +143,14 @@ class Heart:
         await self._greeted.wait()
         while True:
             if self._keeper.synced:
+                self._unsynced_at = None
                 self.ready.set()
-            elif self._keeper.settled and await self._driver.run(self._keeper.sync(), Budget(BACKGROUND_S)):
-                self._keeper.sync_done()
-                log.info("synced")
-                continue
+            else:
+                self._unsynced_at = self.host.clock() if self._unsynced_at is None else self._unsynced_at
+                if self._keeper.settled and await self._driver.run(self._keeper.sync(), Budget(BACKGROUND_S)):
+                    self._keeper.sync_done()
+                    log.info("synced")
+                    continue
             await asyncio.sleep(SYNC_RETRY_S)
 
     # --- expiry ------------------------------------------------------------------------------------------------------------

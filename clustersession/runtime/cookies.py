@@ -124,6 +124,10 @@ class Cookies:
             self._verified.put((name, text), ticket)
         return ticket
 
+    def named_in(self, ticket: Ticket) -> tuple[str | None, str | None]:
+        """The owners that an ID names, as far as they are members now."""
+        return ticket.owners(self._host.last_view, self._host, self.ring())
+
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     def tags(self, owners: Owners, kid: int) -> tuple[str, str | None]:
@@ -168,6 +172,11 @@ class Cookies:
     def deleted(self, name: str) -> str:
         """The Set-Cookie value that removes the cookie `name` from the browser."""
         return delete_cookie(self._config, name)
+
+    def deletions(self, ticket: Ticket | None, refused: Sequence[bytes | str]) -> tuple[str, ...]:
+        """Those that remove what a request came with: its ID, or else what has a name of ours in its Cookie fields."""
+        names = [ticket.name] if ticket is not None else dict(scan(refused, self._config.names))
+        return tuple(map(self.deleted, names))
 
     @property
     def name(self) -> str:

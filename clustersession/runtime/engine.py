@@ -108,7 +108,11 @@ class Engine:
         """A request with these Cookie fields. `blocking`: its session loads itself when the app looks at it."""
         if self._caretaker is not None:
             self._caretaker.look()
-        return Visit(self, self.cookies.ticket(cookie_fields), self.blocking if blocking else None, session_type)
+        ticket = self.cookies.ticket(cookie_fields)
+        visit = Visit(self, ticket, self.blocking if blocking else None, session_type)
+        if ticket is None and cookie_fields:
+            visit.refused = cookie_fields
+        return visit
 
     def visit_by_handle(self, handle: str, session_type: type[RequestSession] = RequestSession) -> Visit:
         """The session with this public handle, outside of any request. An unknown handle gives an empty one."""

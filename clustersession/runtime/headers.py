@@ -25,6 +25,7 @@ class SessionHeaders(NamedTuple):
 
 
 NOTHING: Final = SessionHeaders()
+LOOKED_AT: Final = SessionHeaders(vary=True)
 
 
 def vary_on_cookie(vary: str | None) -> str:

@@ -29,7 +29,7 @@ from ..core.calls import (
 )
 from ..core.keyring import KeyRing
 from ..core.node import View
-from ..core.record import Key, Record, decode_record, digest, encode_record
+from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
@@ -98,13 +98,15 @@ class Host:
         return tags.get(tag[:8])
 
     def situation(self) -> Situation:
-        board, now = self.board, self.clock()
-        # a node process that does not tick may be paused: what it would have learnt is missing
-        synced = board.synced and now - board.tick < self._gap_s
-        leases = board.leases
-        return Situation(
-            self.me, now, synced, self.store.born, lambda owner: leases.get(owner, 0.0) > now, self._record_bytes_max
-        )
+        board = self.board
+        return Situation(self.me, self.clock(), self._synced_until(board), board.leases, self._born, self._record_bytes_max)
+
+    def _synced_until(self, board: Board) -> float:
+        """A node process that does not tick may be paused: what it would have learnt is missing."""
+        return board.tick + self._gap_s if board.synced else replica.NEVER
+
+    def _born(self) -> float:
+        return self.store.born
 
     # --- calls ---------------------------------------------------------------------------------------------------------
 
@@ -130,6 +132,21 @@ class Host:
         except Corrupt:
             self._observer.count("record_broken")
             return Broken()
+
+    def vouched(self, key: Key, floor: tuple[int, int]) -> Record | None:
+        """The copy that this host may serve without asking anybody, if it has what an ID has seen (`floor`). As `fetch`
+        decides it, and quicker: nearly every read of an owner ends here."""
+        try:
+            record = self.record(key)
+        except (Corrupt, ShardDown, StoreRefused):
+            return None
+        if record is None or floor_of(record) < floor:
+            return None
+        board, other = self.board, record.other(self.me)
+        if other is not None and self.store.hinted(other, key):
+            return None
+        until = replica.vouched_until(record, self.me, self._synced_until(board), board.leases)
+        return record if self.clock() < until else None
 
     def record(self, key: Key) -> Record | None:
         """The stored record. Raises `Corrupt`."""

@@ -20,18 +20,12 @@ def issued(cookies: Cookies, ticket: Ticket | None, stored: Stored, max_age_s: i
     return (text,)
 
 
-def is_due(
-    cookies: Cookies,
-    ticket: Ticket | None,
-    named: tuple[str | None, str | None] | None,
-    stored: Stored,
-    max_age_s: int | None,
-) -> bool:
-    """The rule of `core.cookie`, for the ID in `ticket` that names these owners."""
+def is_due(cookies: Cookies, ticket: Ticket | None, stored: Stored, max_age_s: int | None) -> bool:
+    """The rule of `core.cookie`, for the ID in `ticket`."""
     if ticket is None or ticket.sid.key != stored.key:
         return True
     owners, had = stored.owners, ticket.sid
-    unmoved = named == owners and (owners[1] is not None or had.backup is None)
+    unmoved = cookies.named_in(ticket) == owners and (owners[1] is not None or had.backup is None)
     if unmoved and stored.copies is None and (max_age_s is None or time() - 60.0 * had.born < max_age_s / 4):
         return False  # the rule would say so too; nearly every read ends here
     master_tag, backup_tag = (had.master, had.backup) if unmoved else cookies.tags(owners, had.kid)

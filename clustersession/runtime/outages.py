@@ -34,6 +34,10 @@ class Outages:
         outage = self._silent.get(key)
         first = now if outage is None or now - outage[1] >= FORGOTTEN_S else outage[0]
         self._silent.put(key, (first, now))
+        return self.worth_saying(now)
+
+    def worth_saying(self, now: float) -> bool:
+        """Whether the log may have one more line about sessions that cannot be reached."""
         if now - self._said_at < SAID_EVERY_S:
             return False
         self._said_at = now

@@ -4,24 +4,24 @@ operations that a driver runs."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ..core.calls import Fetch
 from ..core.effects import Operation
-from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load, vouched
+from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
 from ..core.record import Lifetime
-from ..core.session_id import store_key
+from ..core.session_id import SessionId, store_key
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
-from .headers import NOTHING, SessionHeaders
+from .headers import LOOKED_AT, NOTHING, SessionHeaders
 from .issuing import is_due, issued
 from .session import RequestSession
 from .stored import (
     Principal,
     Stored,
     create_session,
+    end_emptied,
     end_session,
     lifetime_within,
     new_token,
@@ -50,25 +50,17 @@ class Visit:
     `blocking` the session loads itself. `max_age_s` is that of a persistent cookie, None: it lives as long as the browser.
     """
 
-    __slots__ = (
-        "_blocking",
-        "_changes",
-        "_deleted",
-        "_engine",
-        "_outcome",
-        "_reserved",
-        "_resolved",
-        "_sent",
-        "_stored",
-        "_superseded",
-        "budget",
-        "life_key",
-        "max_age_s",
-        "must_exist",
-        "reissue",
-        "session",
-        "ticket",
-    )
+    # What most requests leave as it is costs them nothing: it is the class's until it is set.
+    _outcome: LoadOutcome | None = None
+    _stored: Stored | None = None
+    _changes: Mapping[str, bytes | None] = {}
+    _reserved: bytes | None = None
+    _superseded = _sent = _deleted = False
+    must_exist = False  # store it even if it is empty
+    reissue = False  # send the cookie again: its life has changed
+    life_key: str | None = None  # a change of this value changes the cookie's life
+    slides = True  # a persistent cookie is sent again before it runs out
+    refused: Sequence[bytes | str] = ()  # the Cookie fields, if they hold no valid ID
 
     def __init__(
         self,
@@ -79,20 +71,11 @@ class Visit:
     ) -> None:
         config = engine.config
         self._engine, self.ticket, self._blocking = engine, ticket, blocking
-        self._outcome: LoadOutcome | None = None
-        self._stored: Stored | None = None
-        self._changes: Mapping[str, bytes | None] = {}
-        self._reserved: bytes | None = None
-        self._resolved: tuple[str | None, str | None] | None = None  # the owners that the ID names, if all are members
-        self._superseded = self._sent = self._deleted = False
         self.budget = Budget(config.timeouts.budget_s)
         self.max_age_s = config.cookie.max_age_s
-        self.must_exist = False  # store it even if it is empty
-        self.reissue = False  # send the cookie again: its life has changed
-        self.life_key: str | None = None  # a change of this value changes the cookie's life
         self.session = session_type(self._demand, config.limits, engine.undecodable)
         if ticket is None:
-            self.session.fill({}, None)
+            self.session.fill({})
 
     # --- loading ---------------------------------------------------------------------------------------------------------
 
@@ -106,20 +89,15 @@ class Visit:
             raise SessionUnavailable(self._outcome.why)
 
     def load_here(self) -> bool:
-        """Fill `session` from this host's own store, if this host is an owner that may answer alone. No driver is needed."""
+        """Fill `session` from this host's own store, if this host may answer alone, whomever the ID names. No driver is needed."""
         engine, ticket = self._engine, self.ticket
         if self._outcome is not None or ticket is None:
             return True
-        host, sid = engine.host, ticket.sid
-        owners = ticket.owners(host.last_view, host, engine.ring())
-        if host.me not in owners:
-            return False
-        record = vouched(host.handle(Fetch(sid.key, _age(sid.born))), sid.floor)
+        record = engine.host.vouched(ticket.sid.key, ticket.sid.floor)
         if record is None:
             return False
-        self._resolved = owners
         self._outcome = outcome = Loaded(record)
-        self._loaded(outcome, sid.token, engine.now())
+        self._loaded(outcome, ticket.sid, engine.now())
         return True
 
     def load(self) -> Operation[None]:
@@ -132,31 +110,24 @@ class Visit:
             outcome: LoadOutcome = RECENTLY_LOST
         else:
             cluster = engine.cluster()
-            self._resolved = master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
+            master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
             over = engine.outages.patience_over(sid.key, now)
             target = Target(sid.key, master, backup, sid.backup is None, sid.floor, _age(sid.born), over)
             outcome = yield from load(cluster, target)
         self._outcome = outcome
         if isinstance(outcome, Loaded):
-            self._loaded(outcome, sid.token, now)
+            self._loaded(outcome, sid, now)
         else:
             self._not_loaded(outcome, now)
 
-    def _loaded(self, outcome: Loaded, token: bytes, now: float) -> None:
-        engine, record, superseded = self._engine, outcome.record, outcome.superseded
-        assert self.ticket is not None
-        key = self.ticket.sid.key
-        self._superseded = superseded
-        self._stored = Stored(token, key, record)
-        authenticated = record.auth_time
-        self.session.fill(
-            engine.items_of(key, record),
-            self.ticket.sid.handle,
-            now - record.created,
-            None if authenticated is None else now - authenticated,
-        )
-        self.session.kept_in(self._stored)
-        engine.outages.answered(key)
+    def _loaded(self, outcome: Loaded, sid: SessionId, now: float) -> None:
+        engine, record = self._engine, outcome.record
+        if outcome.superseded:
+            self._superseded = True
+        self._stored = stored = Stored(sid.token, sid.key, record)
+        auth_age_s = None if record.auth_time is None else now - record.auth_time
+        self.session.fill(engine.items_of(sid.key, record), sid.handle, now - record.created, auth_age_s, stored)
+        engine.outages.answered(sid.key)
 
     def _not_loaded(self, outcome: LoadOutcome, now: float) -> None:
         engine = self._engine
@@ -168,13 +139,13 @@ class Visit:
                 if engine.outages.silent(sid.key, now):
                     log.warning("session %s cannot be reached: %s", sid.handle, outcome.why)
                 if engine.anonymous:
-                    self.session.fill({}, None)
+                    self.session.fill({})
                 return
             case Lost() if outcome is not RECENTLY_LOST:
                 engine.count("session_lost")
                 engine.outages.lost(sid.key, now)
                 log.warning("session %s is lost: %s hold nothing of it", sid.handle, ", ".join(outcome.asked) or "no nodes")
-        self.session.fill({}, None)
+        self.session.fill({})
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 
@@ -228,6 +199,7 @@ class Visit:
         elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = True
             yield from self._end_unseen(ticket)
+        self._deleted = self._deleted or ticket is None
         self._stored = None
 
     def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
@@ -261,7 +233,11 @@ class Visit:
         former = stored.record.principal
         principal = former if engine.principal_keys.isdisjoint(changes) else session.principal(engine.config.principal_keys)
         rotation = session.rotation
-        if rotation is not None or principal != former:
+        ends = rotation is None and session.ends_with(changes) and not self._sent
+        if ends and (yield from end_emptied(engine, stored)):
+            self._stored, self._deleted = None, True
+            session.saved(changes, None)
+        elif rotation is not None or principal != former:
             yield from self._rotate(stored, changes, principal, rotation == "grace")
         else:
             self._check(changes)
@@ -350,19 +326,19 @@ class Visit:
         self._sent = True
         if not self.session.accessed:
             return NOTHING
-        return SessionHeaders(self._cookies(), vary=True)
+        cookies = self._cookies()
+        return SessionHeaders(cookies, vary=True) if cookies else LOOKED_AT
 
     def _cookies(self) -> tuple[str, ...]:
         stored, ticket, cookies = self._stored, self.ticket, self._engine.cookies
         if stored is None:
             return self._deletion()
-        if self._superseded or not (self.reissue or is_due(cookies, ticket, self._resolved, stored, self.max_age_s)):
+        if self._superseded or not (self.reissue or is_due(cookies, ticket, stored, self.max_age_s if self.slides else None)):
             return ()
         return issued(cookies, ticket, stored, self.max_age_s)
 
     def _deletion(self) -> tuple[str, ...]:
-        ticket = self.ticket
-        return (self._engine.cookies.deleted(ticket.name),) if self._deleted and ticket is not None else ()
+        return self._engine.cookies.deletions(self.ticket, self.refused) if self._deleted else ()
 
     def refusal_headers(self) -> SessionHeaders:
         """What goes out with the answer that replaces the app's: the deletion of a cookie whose session was to end."""

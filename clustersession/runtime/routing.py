@@ -88,16 +88,15 @@ class Router:
                 reply = steps[place] = self._host.handle(ask.call)
                 if hedge.good(reply):
                     return tuple(steps)  # type: ignore[arg-type]
-        after = 0.0
+        after, before = 0.0, ""
         for place, ask in enumerate(hedge.asks):
             if ask.node == me:
                 continue
-            step = self._ask(ask, budget)
+            step = steps[place] = self._ask(ask, budget)
             if isinstance(step, Outgoing):
-                steps[place] = step._replace(after=after)
-                after += self._hedge_delay(ask.node)
-            else:
-                steps[place] = step
+                after += self._hedge_delay(before) if before else 0.0
+                before = ask.node
+                steps[place] = step if after == 0.0 else step._replace(after=after)
         return _sorted(steps, hedge.good)
 
     def _tell(self, tell: Tell) -> Step:

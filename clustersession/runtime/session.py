@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from ..config import Limits
 from ..core.session import Session
@@ -21,7 +21,7 @@ class Whereabouts(NamedTuple):
     epoch: int
 
 
-# What only a load can tell. Until then these slots are empty, so that the first look at one of them ends up in
+# What only a load can tell. Until then these attributes are missing, so that the first look at one of them ends up in
 # `__getattr__`, and every later one costs nothing.
 _LOADED: Final = frozenset({"_items", "_handle", "_is_new", "_created_age_s", "_auth_age_s"})
 
@@ -31,11 +31,12 @@ class RequestSession(Session):
 
     __slots__ = ("_demand", "_stored")
 
+    ends_when_empty = False  # a request that deletes its last value ends it
+
     def __init__(self, demand: Callable[[], None], limits: Limits, on_undecodable: Callable[[str], None]) -> None:
-        super().__init__(limits=limits, on_undecodable=on_undecodable)
         self._demand: Callable[[], None] | None = demand  # None once it is loaded
         self._stored: Stored | None = None
-        del self._items, self._handle, self._is_new, self._created_age_s, self._auth_age_s
+        self._begin(limits, on_undecodable)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _LOADED:
@@ -54,12 +55,21 @@ class RequestSession(Session):
         return self._demand is None
 
     def fill(
-        self, items: Mapping[str, bytes], handle: str | None, created_age_s: float | None = None, auth_age_s: float | None = None
+        self,
+        items: Mapping[str, bytes],
+        handle: str | None = None,
+        created_age_s: float | None = None,
+        auth_age_s: float | None = None,
+        stored: Stored | None = None,
     ) -> None:
         """What was loaded; without a `handle` it is a session that nobody has stored yet."""
         self._items, self._handle, self._is_new = items, handle, handle is None
-        self._created_age_s, self._auth_age_s = created_age_s, auth_age_s
+        self._created_age_s, self._auth_age_s, self._stored = created_age_s, auth_age_s, stored
         self._demand = None  # with it goes the cycle of references between request and session
+
+    def ends_with(self, changes: Mapping[str, bytes | None]) -> bool:
+        """Whether `changes` leave nothing of it, and it ends then."""
+        return self.ends_when_empty and all(changes.get(key, data) is None for key, data in {**self._items, **changes}.items())
 
     def kept_in(self, stored: Stored) -> None:
         self._stored = stored
@@ -82,7 +92,7 @@ class RequestSession(Session):
             try:
                 self._demand()
             except SessionUnavailable:
-                self.fill({}, None)
+                self.fill({})
         super().end()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from ..core.operations import (
     Unavailable,
     create,
     end,
+    end_unwritten,
     new_record,
     rotate,
     save,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 PATCH_ID_BYTES: Final = 8
 LOGOUT: Final = "logout"
+EMPTIED: Final = "emptied"
+log: Final = logging.getLogger("clustersession")
 
 
 class Principal:
@@ -109,12 +113,12 @@ def create_session(engine: Engine, token: bytes, first: Patch, principal: Princi
         auth_time=principal.auth_time,
         lifetime=lifetime,
     )
-    return Stored(token, key, record, _saved(engine, (yield from create(cluster, key, record))))
+    return Stored(token, key, record, _saved(engine, key, (yield from create(cluster, key, record))))
 
 
 def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[None]:
     """Raises `LateWrite`, `SessionUnavailable` and `SessionTooLarge`; the stored version is then intact."""
-    stored.wrote(_saved(engine, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
+    stored.wrote(_saved(engine, stored.key, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
 
 
 def rotate_session(
@@ -134,7 +138,7 @@ def rotate_session(
         grace=grace_s,
     )
     if isinstance(outcome, Saved | Ended | Rejected | Unavailable):
-        raise _refused(engine, outcome)
+        raise _refused(engine, stored.key, outcome)
     engine.count("session_rotated")
     return Stored(token, key, outcome.record, outcome.saved)
 
@@ -145,22 +149,38 @@ def end_session(engine: Engine, key: Key, placement: Placement) -> Operation[Non
     if isinstance(outcome, EndedBy):
         engine.count("session_ended")
         return
-    raise _refused(engine, outcome)
+    raise _refused(engine, key, outcome)
+
+
+def end_emptied(engine: Engine, stored: Stored) -> Operation[bool]:
+    """End a session of which a request leaves nothing; False if another request has written to it meanwhile, or if an owner
+    gave no answer. Raises `LateWrite` and `SessionUnavailable`."""
+    _, version = stored.floor
+    outcome = yield from end_unwritten(engine.cluster(), stored.key, stored.placement, version, EMPTIED)
+    match outcome:
+        case None:
+            return False
+        case EndedBy():
+            engine.count("session_ended")
+            return True
+    raise _refused(engine, stored.key, outcome)
 
 
 def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
     yield from touch(engine.cluster(), stored.key, stored.placement)
 
 
-def _saved(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) -> Saved:
+def _saved(engine: Engine, key: Key, outcome: Saved | Ended | Rejected | Unavailable) -> Saved:
     if not isinstance(outcome, Saved):
-        raise _refused(engine, outcome)
+        raise _refused(engine, key, outcome)
     if outcome.copies < 2:
         engine.count("saved_degraded")
     return outcome
 
 
-def _refused(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) -> LateWrite | SessionTooLarge | SessionUnavailable:
+def _refused(
+    engine: Engine, key: Key, outcome: Saved | Ended | Rejected | Unavailable
+) -> LateWrite | SessionTooLarge | SessionUnavailable:
     match outcome:
         case Ended():
             engine.count("late_write")
@@ -169,5 +189,7 @@ def _refused(engine: Engine, outcome: Saved | Ended | Rejected | Unavailable) ->
             return SessionTooLarge(outcome.what, outcome.size, outcome.limit)
         case Unavailable():
             engine.count("write_unavailable")
+            if engine.outages.worth_saying(engine.now()):
+                log.warning("session %s cannot be written: %s", key.hex(), outcome.why)
             return SessionUnavailable(outcome.why)
     raise AssertionError(outcome)

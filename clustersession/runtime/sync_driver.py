@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import sleep
+import time
 from typing import Any, TypeVar
 
 from ..core.effects import Ask, Operation, Wait
@@ -50,6 +50,6 @@ class SyncDriver:
                 return None
             case Wait():
                 with budget:
-                    sleep(step.seconds)
+                    time.sleep(step.seconds)  # looked up now: gevent may have patched it since this was loaded
                 return None
         return step

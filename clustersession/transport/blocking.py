@@ -46,15 +46,13 @@ class BlockingTransport(Client):
 
 
 def _fulfilled(want: Want) -> bool:
-    poller = want.poller
-    if poller is None:
-        poller = want.poller = select.poll()
-        if want.sock is not None:
-            poller.register(want.sock, want.events)
-    return bool(poller.poll(max(0.0, (want.until - monotonic()) * 1e3)))
+    return _is_ready(want, want.until)
 
 
 def _fulfilled_of(wants: dict[int, Want], wake_at: float) -> list[int]:
+    if len(wants) == 1:  # of a hedge nearly always
+        ((index, want),) = wants.items()
+        return [index] if _is_ready(want, wake_at) else []
     poller = select.poll()
     indexes = {}
     for index, want in wants.items():
@@ -62,3 +60,13 @@ def _fulfilled_of(wants: dict[int, Want], wake_at: float) -> list[int]:
             poller.register(want.sock, want.events)
             indexes[want.sock.fileno()] = index
     return [indexes[fd] for fd, _ in poller.poll(max(0.0, (wake_at - monotonic()) * 1e3))]
+
+
+def _is_ready(want: Want, until: float) -> bool:
+    """Waits `until` then at the longest."""
+    poller = want.poller
+    if poller is None:
+        poller = want.poller = select.poll()
+        if want.sock is not None:
+            poller.register(want.sock, want.events)
+    return bool(poller.poll(max(0.0, (until - monotonic()) * 1e3)))

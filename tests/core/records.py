@@ -52,6 +52,9 @@ def view(*members: Member | str, me: str = "a", converged: bool = True, zones: d
     return View(me, named, converged=converged)
 
 
-def situation(me: str = "a", now: float = NOW, *, leases: Iterable[str] = NODES, **more: Any) -> Situation:
-    fields: dict[str, Any] = {"synced": True, "born": 0.0, "record_bytes_max": 1000}
-    return Situation(me, now, leased=frozenset(leases).__contains__, **(fields | more))
+def situation(
+    me: str = "a", now: float = NOW, *, leases: Iterable[str] = NODES, synced: bool = True, born: float = 0.0, **more: Any
+) -> Situation:
+    until = now + 1.0
+    fields: dict[str, Any] = {"record_bytes_max": 1000}
+    return Situation(me, now, until if synced else now, dict.fromkeys(leases, until), lambda: born, **(fields | more))

@@ -34,6 +34,14 @@ def test_who_is_in_no_table_is_gone_only_if_the_table_is_complete() -> None:
     assert (view("a").get("z"), view("a").get("a")) == (None, member("a"))
 
 
+def test_who_was_cut_off_asks_also_those_it_takes_for_dead() -> None:
+    """Its table is not converged: not they may have been silent, but it. Who said that it leaves is gone in any case."""
+    dead, left = member("b", State.DEAD), member("c", State.LEFT)
+    assert not view("a", dead).worth_asking("b")
+    seen = view("a", dead, left, converged=False)
+    assert [seen.worth_asking(each) for each in ("a", "b", "c")] == [True, True, False]
+
+
 def test_a_view_shows_itself() -> None:
     """For logs: every member with its state, and whether that is the last word."""
     seen = view(member("a"), member("b", State.DEAD), converged=False)

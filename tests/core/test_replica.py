@@ -434,7 +434,7 @@ def test_a_copy_means_the_same_on_every_clock() -> None:
         moved = held and moved_to_clock(held, by)
         for name, call in about(1, ("a", "b")).items():
             here = decide(held, call, at, "b")
-            then = decide(moved, calls.moved_to_clock(call, by), there._replace(synced=at.synced), "b")
+            then = decide(moved, calls.moved_to_clock(call, by), there if at.synced else there._replace(synced_until=there.now), "b")
             assert then.record == (here.record and moved_to_clock(here.record, by)), (state, name)
             assert then.reply == calls.moved_to_clock(here.reply, by), (state, name)
 

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
-from demo_app.balancer import INDETERMINATE, SERVED_BY, Balancer, Host
+from demo_app.balancer import INDETERMINATE, SERVED_BY, Balancer, Host, Node
 from demo_app.http1 import Request, Response
 
 from .plain_shop import PlainShop, ask, serving
@@ -127,6 +127,41 @@ def test_a_host_comes_back_after_two_good_checks() -> None:
             await until(lambda: not host.up)
             stuck.healthy = True
             await until(lambda: host.up)
+
+    asyncio.run(scenario())
+
+
+class NodeOfHost:
+    """The control listener of a host's node."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.asked: set[tuple[bytes, bytes | None]] = set()
+
+    async def answer(self, request: Request) -> Response:
+        self.asked.add((request.target, dict(request.headers).get(b"authorization")))
+        return Response(200 if self.ready else 503, [], b"")
+
+
+def test_a_host_gets_requests_only_when_its_node_is_ready_too() -> None:
+    """An app that answers is not enough: copies of a host that was away may be out of date."""
+
+    async def scenario() -> None:
+        app, node = PlainShop(), NodeOfHost()
+        async with serving(app.answer) as (address, port), serving(node.answer) as (_, node_port):
+            host = Host("only", address, port, Node(node_port, "secret"))
+            for _ in range(5):
+                await host.check()
+            assert not host.up
+            node.ready = True
+            await host.check()
+            await host.check()
+            assert host.up
+            node.ready = False
+            await host.check()
+            await host.check()
+            assert not host.up
+            assert node.asked == {(b"/readyz", b"Bearer secret")}
 
     asyncio.run(scenario())
 

@@ -13,7 +13,7 @@ import yaml
 
 from demo_app import balancer
 from demo_app.cluster import NAMES
-from demo_app.commands import APP_PORT, PEER_PORT, Site, environment, host_command
+from demo_app.commands import ADMIN_PORT, APP_PORT, PEER_PORT, Site, environment, host_command
 
 DEMO = Path(balancer.__file__).parent
 
@@ -58,6 +58,19 @@ def test_haproxy_balances_the_hosts_of_compose_as_the_demo_does(services: dict[s
     assert "cookie" not in text
     assert "stick" not in text.replace("stickiness", "")
     assert services["balancer"]["depends_on"] == list(NAMES)
+
+
+def test_haproxy_asks_the_app_and_its_node(services: dict[str, Any]) -> None:
+    """A host gets requests once its app answers and its node is in sync, asked with the token that the nodes have."""
+    text = (DEMO / "haproxy.cfg").read_text()
+    steps = [line.strip().removeprefix("http-check ") for line in text.splitlines() if line.strip().startswith("http-check ")]
+    asked = [re.sub(r" (ver|hdr) .*", "", step) for step in steps]
+    app = ["connect", "send meth GET uri /healthz", "expect status 200"]
+    assert asked == [*app, f"connect port {ADMIN_PORT}", "send meth GET uri /readyz", "expect status 200"]
+    assert f'hdr authorization "Bearer ${{{balancer.TOKEN}}}"' in text
+    token = services["app1"]["environment"][balancer.TOKEN]
+    assert services["balancer"]["environment"][balancer.TOKEN].startswith(token.partition(":")[0])
+    assert services["app1"]["environment"]["CLUSTERSESSION_ADMIN_LISTEN"] == f"0.0.0.0:{ADMIN_PORT}"
 
 
 def test_haproxy_accepts_its_configuration() -> None:

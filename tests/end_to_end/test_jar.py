@@ -14,7 +14,7 @@ from .conftest import NewCluster
 ROUNDS = 100
 KILLS = 5
 ROUNDS_IN_PROCESS = 1000
-UNAVAILABLE_MAX = 0.06  # measured: 4 %, in rounds where a fault meets six coordinators at once
+UNAVAILABLE_MAX = 0.01
 SEED = 7
 
 

@@ -83,8 +83,7 @@ def assert_ends_cleanly(cluster: Cluster, host: Host, how: str, *, but: str = ""
     assert [line for line in cluster.complaints() if not but or but not in line] == []
 
 
-# gevent with --preload is not among them: requests hang there, since what is loaded before gevent patches holds real locks
-LOADED = [(kind, preload) for kind in GUNICORN for preload in (False, True) if not (kind == "gevent" and preload)]
+LOADED = [(kind, preload) for kind in GUNICORN for preload in (False, True)]
 
 
 @pytest.mark.parametrize(("kind", "preload"), LOADED, ids=[f"{kind}-preload" if preload else kind for kind, preload in LOADED])

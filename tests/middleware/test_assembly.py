@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from clustersession.settings import load_settings
 from clustersession.store import LmdbStore, open_store, place_for
 from tests.middleware.calling import call_wsgi
 
+TOP = Path(__file__).parents[2]
 SECRET = "1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu"
 
 
@@ -165,6 +168,47 @@ def test_the_first_request_waits_for_the_node(tmp_path: Path) -> None:
     write_board(store, Board((me,), {}, True, hostclock.now(), True, 1, None))
     first.join(10.0)
     assert source.is_open
+
+
+PRELOADED = """
+from clustersession import hostclock
+from clustersession.core.node import Member
+from clustersession.middleware.assembly import EngineSource
+from clustersession.runtime.board import Board, write_board
+from clustersession.settings import load_settings
+from clustersession.store import open_store
+
+from gevent import monkey
+monkey.patch_all()
+import gevent
+
+config = load_settings()
+source = EngineSource(config, framework="WSGI")
+first = [gevent.spawn(source) for _ in range(4)]
+gevent.sleep(0.05)
+assert not any(each.ready() for each in first), "they were to wait for the node"
+board = Board((Member("here", "127.0.0.1", 1, 1),), {}, True, hostclock.now(), True, 1, None)
+write_board(open_store(config), board)
+gevent.joinall(first, raise_error=True)
+print(len({id(each.value.host) for each in first}))
+"""
+
+
+def test_greenlets_of_a_worker_patched_after_loading_open_it_together(tmp_path: Path) -> None:
+    """gunicorn's gevent workers with --preload: while one greenlet opens, the others wait without stopping it."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "CLUSTERSESSION_SECRET": SECRET,
+        "CLUSTERSESSION_NODE": "here",
+        "CLUSTERSESSION_MODE": "on",
+        "CLUSTERSESSION_SPAWN": "0",
+        "CLUSTERSESSION_READY_TIMEOUT": "30s",
+        "CLUSTERSESSION_DATA_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED], env=environ, cwd=TOP, timeout=10, check=False, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
 
 
 def test_a_secret_of_its_own_is_found_out(tmp_path: Path) -> None:

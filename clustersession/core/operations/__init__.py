@@ -1,6 +1,6 @@
 """The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
 
-from .ending import end
+from .ending import end, end_unwritten
 from .loading import load, vouched
 from .outcome import (
     Cluster,
@@ -42,6 +42,7 @@ __all__ = [
     "Unavailable",
     "create",
     "end",
+    "end_unwritten",
     "load",
     "new_record",
     "rotate",

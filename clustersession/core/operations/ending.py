@@ -8,7 +8,7 @@ from .. import calls
 from ..effects import Ask, AskAll, Operation, Tell
 from ..record import Key
 from .moving import moved
-from .outcome import Cluster, EndedBy, EndOutcome, Placement, Unavailable
+from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Unavailable
 
 TRIES_MAX: Final = 4
 
@@ -41,6 +41,21 @@ def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: fl
     return Unavailable("the owners kept changing")
 
 
+def end_unwritten(
+    cluster: Cluster, key: Key, placement: Placement, version: int, reason: str
+) -> Operation[EndOutcome | Ended | None]:
+    """End it only if nothing was written since `version`, else None: the backup is closed first, as in a rotation, so that
+    no write is acked that this would undo."""
+    epoch, (master, backup) = placement
+    reply = yield Ask(backup or master, calls.End(key, reason, placement.owners, epoch, None, version))
+    match reply:
+        case calls.EndHeld():
+            return (yield from end(cluster, key, placement, reason))
+        case calls.Gone():
+            return Ended(reply.reason)
+    return None
+
+
 class _Walk:
     """Where the session is as far as known, and who holds the tombstone."""
 
@@ -60,7 +75,7 @@ def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: fl
     """Until nobody names owners of a higher epoch that were not told."""
     asked: set[str] = set()
     for _ in range(TRIES_MAX):
-        todo = [o for o in walk.owners() if o not in walk.holders and o not in asked and not cluster.view.departed(o)]
+        todo = [o for o in walk.owners() if o not in walk.holders and o not in asked and cluster.view.worth_asking(o)]
         if not todo:
             return
         asked |= set(todo)

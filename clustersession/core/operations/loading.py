@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
-from ..effects import Ask, AskAll, Hedge, Operation
+from ..effects import Ask, AskAll, Hedge, Operation, Wait
 from ..placement import live_order
 from ..record import Record, accepted, floor_of
 from .moving import completed, moved
@@ -13,6 +13,8 @@ from .outcome import Cluster, Ended, Loaded, LoadOutcome, Placement, Target, Una
 from .search import Search
 
 HOPS_MAX: Final = 4  # the ID's owners, and three times where a pointer leads
+SEARCHES_MAX: Final = 3  # again where the session was moved by others during a walk, so that its answers don't fit together
+OUTRUN_WAIT_S: Final = 0.01  # what another coordinator has begun is finished in a few calls
 SEARCHED_FIRST: Final = 3  # anti-entropy keeps pointers at the first of the key's order
 
 
@@ -25,8 +27,20 @@ def load(cluster: Cluster, target: Target) -> Operation[LoadOutcome]:
         if record is not None:
             return Loaded(record)
         search.note(cluster.me, reply)
-        if search.good(reply):
-            return search.verdict() or Unavailable("no verdict")
+    for _ in range(SEARCHES_MAX):
+        outcome = yield from _walked(cluster, search)
+        if not isinstance(outcome, Unavailable) or not search.outrun():
+            return outcome
+        yield Wait(OUTRUN_WAIT_S)
+        search = search.anew()
+    return outcome
+
+
+def _walked(cluster: Cluster, search: Search) -> Operation[LoadOutcome]:
+    """One walk along the owners that are named, then further."""
+    outcome = search.verdict()
+    if outcome is not None:
+        return outcome
     for _ in range(HOPS_MAX):
         yield from _ask_hedged(search)
         outcome = search.verdict() or (yield from _finished(cluster, search))
@@ -69,11 +83,18 @@ def _finished(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]
     if search.holder(record) != record.master:  # the backup is ahead of what was read of the master a moment ago
         return None
     result = yield from completed(cluster, search.target.key, record, delivered=search.both_have(record.version))
+    return _read(search, result)
+
+
+def _read(search: Search, result: tuple[Placement, Record | None] | calls.Gone | None) -> Loaded | Ended | None:
+    """What can be read after the session was moved, or a write delivered."""
     match result:
         case calls.Gone():
             return Ended(result.reason)
-        case (Placement() as after, Record()) if after == (record.epoch, record.owners):
-            return Loaded(accepted(record))
+        case (_, Record() as record):
+            return Ended(record.ended.reason) if record.ended else Loaded(accepted(record))
+        case (Placement() as after, None):
+            search.note_moved(after)
     return None
 
 
@@ -130,13 +151,10 @@ def _served_alone(cluster: Cluster, search: Search, record: Record) -> Operation
         return Loaded(record)
     if not search.needs_delivery(record) and not cluster.view.departed(other):
         return Loaded(record)
-    result = yield from moved(cluster, search.target.key, record.epoch, survivor, other)
-    match result:
-        case calls.Gone():
-            return Ended(result.reason)
-        case (_, Record() as promoted):
-            ending = promoted.ended
-            return Ended(ending.reason) if ending else Loaded(accepted(promoted))
-        case None if not search.needs_delivery(record):
-            return Loaded(record)
-    return None
+    if survivor == record.master and search.answered(other):
+        result = yield from completed(cluster, search.target.key, record)
+    else:
+        result = yield from moved(cluster, search.target.key, record.epoch, survivor, other)
+    if result is None and not search.needs_delivery(record):
+        return Loaded(record)
+    return _read(search, result)

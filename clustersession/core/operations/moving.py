@@ -47,7 +47,7 @@ def moved(
 
 
 def _promote(cluster: Cluster, survivor: str, call: calls.Promote) -> Operation[Reply]:
-    reply: Reply = calls.Unreachable("departed") if cluster.view.departed(survivor) else (yield Ask(survivor, call))
+    reply: Reply = (yield Ask(survivor, call)) if cluster.view.worth_asking(survivor) else calls.Unreachable("departed")
     return reply
 
 

@@ -80,9 +80,9 @@ def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Recor
     why = "the owners kept changing"
     for _ in range(ROTATING_TRIES_MAX):
         master, backup = placement.owners
-        departed = cluster.view.departed(master)
+        there = cluster.view.worth_asking(master)
         call = calls.Freeze(key, placement.epoch, FREEZE_S)
-        reply: calls.Reply = calls.Unreachable("departed") if departed else (yield Ask(master, call))
+        reply: calls.Reply = (yield Ask(master, call)) if there else calls.Unreachable("departed")
         match reply:
             case calls.Frozen():
                 return reply.record

@@ -54,7 +54,7 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
 
 
 def _ask(cluster: Cluster, node: str, call: calls.Call) -> Operation[calls.Reply]:
-    reply: calls.Reply = calls.Unreachable("departed") if cluster.view.departed(node) else (yield Ask(node, call))
+    reply: calls.Reply = (yield Ask(node, call)) if cluster.view.worth_asking(node) else calls.Unreachable("departed")
     return reply
 
 
@@ -93,35 +93,44 @@ def _delivered(
         if isinstance(step, Placement) and step.owners == (master, None):
             return Saved(step, applied.version, copies=1)  # it was tried: nobody else can take a copy
         return step
-    reply = yield from _delivery(cluster, key, placement, patch, applied)
+    answered, reply = yield from _delivery(cluster, key, placement, patch, applied)
     match reply:
         case calls.Held():
             yield Tell(master, calls.Settle(key, placement.epoch, placement.owners, applied.version))
             return Saved(placement, applied.version, copies=2)
         case calls.Gone():
-            yield from _spread_end(key, master, backup, reply)
+            if answered == backup:
+                yield from _spread_end(key, master, backup, reply)
             return Ended(reply.reason)
         case calls.Conflict():
-            yield from taught(key, master, backup)
+            if answered == backup:
+                yield from taught(key, master, backup)
             return Placement(reply.epoch, reply.owners)
-    return (yield from _taken_over(cluster, key, placement.epoch, master, backup))
+    # the patch is numbered, so its id keeps it from being counted twice, whoever of the two goes on
+    survivor, lost = (master, backup) if answered == backup else (backup, master)
+    return (yield from _taken_over(cluster, key, placement.epoch, survivor, lost))
 
 
-def _delivery(cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied) -> Operation[calls.Reply]:
+def _delivery(
+    cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied
+) -> Operation[tuple[str, calls.Reply]]:
+    """The reply that decides, and whose it is: where the backup needs the whole record, the master may be gone by then."""
     master, backup = placement.owners
     assert backup is not None
     if not applied.repeat:
         numbered = calls.Deliver(key, placement.epoch, applied.version, placement.owners, patch)
         reply: calls.Reply = yield from _ask(cluster, backup, numbered)
         if not isinstance(reply, calls.Gap):
-            return reply
+            return backup, reply
     copy: calls.Reply = yield Ask(master, calls.Export(key))
     if not isinstance(copy, calls.Exported) or copy.record is None:
-        return copy
+        return master, copy
     record = copy.record
+    if record.ended is not None:
+        return master, calls.Gone(record.ended.reason, 0.0, record.epoch, record.owners)
     if (record.epoch, record.owners) != placement:
-        return calls.Conflict(record.epoch, record.owners)
-    return (yield from _ask(cluster, backup, calls.Put(key, record)))
+        return master, calls.Conflict(record.epoch, record.owners)
+    return backup, (yield from _ask(cluster, backup, calls.Put(key, record)))
 
 
 def _spread_end(key: Key, master: str, backup: str, gone: calls.Gone) -> Operation[None]:

@@ -8,8 +8,8 @@ from typing import Final
 from .. import calls
 from ..calls import Reply
 from ..node import View
-from ..record import Owners, Record, floor_of, rank, same_history
-from .outcome import Ended, Loaded, LoadOutcome, Lost, Target, Unavailable
+from ..record import Record, floor_of, rank, same_history
+from .outcome import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
 
 _SILENT: Final = (calls.Unreachable, calls.Later, calls.Broken, calls.Full)
 
@@ -20,17 +20,50 @@ class Search:
     def __init__(self, target: Target, view: View) -> None:
         self.target, self.view = target, view
         self.answers: dict[str, Reply] = {}
-        self._pointed: tuple[int, Owners] | None = None
+        self._pointed: Placement | None = None
+        self._outrun = False
 
     def note(self, node: str, reply: Reply) -> None:
         self.answers[node] = reply
-        if isinstance(reply, calls.Moved) and (self._pointed is None or reply.epoch > self._pointed[0]):
-            self._pointed = (reply.epoch, reply.owners)
+        if isinstance(reply, calls.Moved):
+            self._point_to(Placement(reply.epoch, reply.owners))
+
+    def _point_to(self, placement: Placement) -> None:
+        if self._pointed is None or placement.epoch > self._pointed.epoch:
+            self._pointed = placement
 
     def note_all(self, nodes: Iterable[str], replies: Iterable[Reply | None]) -> None:
         for node, reply in zip(nodes, replies, strict=True):
             if reply is not None:
                 self.note(node, reply)
+
+    def note_moved(self, after: Placement) -> None:
+        """Another coordinator has moved the session during this walk."""
+        self._point_to(after)
+        self._outrun = True
+
+    def outrun(self) -> bool:
+        """The answers are of different moments: an owner of the best copy answered before it became one, or before the
+        last change of owners. Asked once more it may say what fits."""
+        copies = self._copies()
+        best = _best(copies) if copies else None
+        return self._outrun or (best is not None and any(self._behind(best, owner) for owner in best.owners))
+
+    def _behind(self, best: Record, owner: str | None) -> bool:
+        reply = None if owner is None else self.answers.get(owner)
+        match reply:
+            case calls.Found():
+                return rank(reply.record) < rank(best)
+            case calls.Moved():
+                return reply.epoch < best.epoch
+        return isinstance(reply, calls.NotMine)
+
+    def anew(self) -> Search:
+        """The next walk: from where the session is known to be now, without those that gave no answer."""
+        search = Search(self.target, self.view)
+        search.answers = {node: reply for node, reply in self.answers.items() if isinstance(reply, _SILENT)}
+        search._pointed = self._pointed
+        return search
 
     # --- whom to ask -----------------------------------------------------------------------------------------------
 
@@ -38,7 +71,7 @@ class Search:
         """Every owner that the ID, a pointer or a copy names, best first: dead ones last, they only cost time."""
         names: list[str | None] = []
         if self._pointed is not None:
-            names += self._pointed[1]
+            names += self._pointed.owners
         for found in self._copies():
             names += found.owners
         names += (self.target.master, self.target.backup)
@@ -47,6 +80,10 @@ class Search:
     def unasked(self) -> list[str]:
         """The named owners that can be asked and were not: only members are ever contacted."""
         return [name for name in self.named() if name not in self.answers and self.view.reachable(name)]
+
+    def answered(self, node: str) -> bool:
+        """It gave an answer about the session, whatever it was."""
+        return node in self.answers and not isinstance(self.answers[node], _SILENT)
 
     def believed_dead(self) -> list[str]:
         """Named owners that the member table calls dead and that were not asked: the table may be behind."""
@@ -70,7 +107,7 @@ class Search:
         return Loaded(_best(vouched)) if vouched else None
 
     def _fresh(self, record: Record) -> bool:
-        return floor_of(record) >= self.target.floor and (self._pointed is None or record.epoch >= self._pointed[0])
+        return floor_of(record) >= self.target.floor and (self._pointed is None or record.epoch >= self._pointed.epoch)
 
     def _copies(self) -> list[Record]:
         return [reply.record for reply in self.answers.values() if isinstance(reply, calls.Found)]
@@ -122,7 +159,7 @@ class Search:
     def owner_departed(self) -> bool:
         """An owner is dead, left, or has a tag that no member has."""
         owners = [self.target.master] if self.target.single else [self.target.master, self.target.backup]
-        pointed = self._pointed[1] if self._pointed else ()
+        pointed = self._pointed.owners if self._pointed else ()
         missing = any(owner is None for owner in owners)
         return missing or any(owner is not None and self.view.departed(owner) for owner in (*owners, *pointed))
 

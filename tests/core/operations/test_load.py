@@ -8,6 +8,7 @@ from clustersession.core import calls
 from clustersession.core.calls import Export, Fetch, Promote, Put, Settle
 from clustersession.core.effects import Operation
 from clustersession.core.operations import Cluster, Ended, Loaded, LoadOutcome, Lost, Target, Unavailable, load
+from clustersession.core.operations.loading import SEARCHES_MAX
 from clustersession.core.record import Ending
 
 from ..play import LATE, REFUSED, SILENT, Played, Script, Scripted, play
@@ -165,7 +166,7 @@ def test_a_delivery_that_moves_the_session_is_read_from_its_survivor() -> None:
         ("a", Fetch): [found(record(1, 4))],
         ("b", Fetch): [found()],
         ("b", Put): SILENT,
-        ("a", Promote): [promoted(record(1, 4), ("a", "e")), calls.Conflict(2, ("a", "e"))],
+        ("a", Promote): [promoted(record(1, 4), ("a", "e"))],
         ("e", Put): [calls.Held(4)],
         ("a", Settle): [DONE],
         ("e", Settle): [DONE],
@@ -267,6 +268,59 @@ def test_the_only_copy_there_is_needs_no_move() -> None:
     """Its single owner was told of a later epoch that nobody has; what it holds is the best there is."""
     single = record(1, 3, ("a", None), accepted=False, base=0)
     assert run(fetches(a=found(single)), what=target("a", None, single=True)).outcome == Loaded(single)
+
+
+# --- others are at work on it -----------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_others_have_moved_meanwhile_is_looked_for_where_it_is_now() -> None:
+    """The survivor refuses a second change; the new owners are asked, and nobody who was silent a moment ago."""
+    moved_on = found(record(2, 3, ("a", "e")), serving=True)
+    script: Script = {
+        **NOBODY,
+        ("a", Fetch): [found(unheld=True), moved_on],
+        ("b", Fetch): [SILENT],
+        ("a", Promote): [calls.Conflict(2, ("a", "e"))],
+    }
+    played = run(script)
+    assert played.outcome == Loaded(moved_on.record)
+    assert played.log[-2:] == ["wait", "hedge a Fetch"]
+
+
+def test_an_owner_that_answered_before_the_change_is_asked_again() -> None:
+    """Its old answer and the new backup's don't fit together; both hold the change by now."""
+    change = record(2, 3, ("a", "e"))
+    script: Script = {
+        **NOBODY,
+        ("a", Fetch): [found(unheld=True), found(change)],
+        ("b", Fetch): [SILENT],
+        ("e", Fetch): [found(change.but(accepted=False, base=1)), found(change, serving=True)],
+    }
+    assert run(script).outcome == Loaded(change)
+
+
+def test_a_session_that_moves_all_the_time_is_unavailable_in_the_end() -> None:
+    """The walks are counted."""
+    script: Script = {
+        **fetches(b=SILENT),
+        ("a", Fetch): [found(record(1 + n, 3), unheld=True) for n in range(SEARCHES_MAX)],
+        ("a", Promote): [calls.Conflict(2 + n, ("a", "b")) for n in range(SEARCHES_MAX)],
+    }
+    assert run(script).outcome == Unavailable("b: timeout")
+
+
+def test_a_new_backup_that_does_not_hold_the_record_yet_gets_it() -> None:
+    """It answers, so it is not passed over: the reader finishes what another coordinator has begun."""
+    change = pending(2, 3, ("a", "e"))
+    script: Script = {
+        **fetches(a=found(change, unheld=True)),
+        ("e", Put): [calls.Held(3)],
+        ("a", Settle): [DONE],
+        ("e", Settle): [DONE],
+    }
+    played = run(script, cluster(me="c"))
+    assert played.outcome == Loaded(change.but(accepted=True, base=2))
+    assert played.calls(Promote) == []
 
 
 # --- the floor ---------------------------------------------------------------------------------------------------------------

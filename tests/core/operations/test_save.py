@@ -151,7 +151,6 @@ def test_the_record_of_a_master_that_has_moved_on_is_not_delivered() -> None:
         ("a", Apply): [NUMBERED, calls.Applied(2, 5, ("a", "d"))],
         ("b", Deliver): [calls.Gap(0)],
         ("a", Export): [calls.Exported(record(2, 4, ("a", "d")))],
-        ("b", Export): [calls.Exported(None)],
         ("d", Deliver): [calls.Held(5)],
     }
     assert run(script).outcome == Saved(Placement(2, ("a", "d")), 5, copies=2)
@@ -194,6 +193,21 @@ def test_a_dead_master_is_not_asked() -> None:
         ("e", Deliver): [calls.Held(4)],
     }
     assert run(script, cluster(dead="a", me="c")).log[0] == "b Promote"
+
+
+def test_a_host_that_was_cut_off_writes_through_owners_it_still_takes_for_dead() -> None:
+    """It is back before its next heartbeat: the owners answer, so nothing is refused and nothing is moved."""
+    script: Script = {("a", Apply): [NUMBERED], ("b", Deliver): [calls.Held(4)]}
+    played = run(script, cluster(dead="abde", me="c", converged=False))
+    assert played.outcome == Saved(HERE, 4, copies=2)
+    assert played.log == ["a Apply", "b Deliver", "tell a Settle"]
+
+
+def test_a_host_that_was_cut_off_asks_for_a_takeover_too() -> None:
+    """The same where the master is really gone: the survivor is asked although the table calls it dead."""
+    played = run({("a", Apply): [SILENT], ("b", Promote): [gone("logout")]}, cluster(dead="abde", me="c", converged=False))
+    assert played.outcome == Ended("logout")
+    assert played.log == ["a Apply", "b Promote"]
 
 
 def test_a_silent_backup_is_replaced_before_the_ack() -> None:
@@ -240,17 +254,37 @@ def test_a_single_owner_that_gives_no_answer_leaves_nobody() -> None:
     assert run({("a", Apply): [calls.Later()]}, cluster(me="c"), alone).outcome == Unavailable("a: later")
 
 
+@pytest.mark.parametrize("export", [SILENT, REFUSED, calls.Exported(None)])
+def test_the_backup_takes_over_from_a_master_that_is_gone_before_the_record_was_delivered(export: calls.Reply) -> None:
+    """It fell silent between number and export: the backup lacks the patch, takes its place and numbers it anew."""
+    script: Script = {
+        ("a", Apply): [NUMBERED],
+        ("b", Deliver): [calls.Gap(1)],
+        ("a", Export): [export],
+        **taken_over("b"),
+        ("b", Apply): [calls.Applied(2, 4, ("b", "e"))],
+        ("e", Deliver): [calls.Held(4)],
+    }
+    played = run(script)
+    assert played.outcome == Saved(Placement(2, ("b", "e")), 4, copies=2)
+    assert {call.patch.id for _, call in played.calls(Apply)} == {PATCH.id}
+
+
 def test_a_master_that_cannot_be_asked_for_the_record_acks_nothing() -> None:
-    """It fell silent between number and export: whether both hold the write is not known."""
+    """If the backup cannot take over either: whether both hold the write is not known."""
     script: Script = {
         ("a", Apply): [NUMBERED],
         ("b", Deliver): [calls.Gap(1)],
         ("a", Export): [SILENT],
-        ("a", Promote): [SILENT],
+        ("b", Promote): [calls.Later()],
     }
     assert isinstance(run(script).outcome, Unavailable)
-    script = {**script, ("a", Export): [calls.Exported(None)]}
-    assert isinstance(run(script).outcome, Unavailable)
+
+
+def test_a_write_is_not_acked_on_the_tombstone_that_came_after_it() -> None:
+    """The master exports what it holds now: that the backup takes a tombstone is no ack of a write."""
+    script: Script = {("a", Apply): [NUMBERED], ("b", Deliver): [calls.Gap(1)], ("a", Export): [calls.Exported(tombstone())]}
+    assert run(script).outcome == Ended("logout")
 
 
 # --- one copy ----------------------------------------------------------------------------------------------------------------
