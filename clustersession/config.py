@@ -110,6 +110,7 @@ class Timeouts:
     header_s: float = 5.0
     body_s: float = 10.0
     shard_lock_s: float = 1.0
+    drain_s: float = 25.0  # how long a node that was told to end may take to hand over its sessions
     ready_s: float = 5.0  # how long a first request waits for the host's node
 
 

@@ -1,7 +1,8 @@
 """The command `clustersession`: what it takes, and what it exits with.
 
 Exit codes: 0 all is well; 1 the node says that it is not ready; 2 the command line is wrong; 69 the node cannot be asked;
-78 a setting or the store's place is wrong. `run` exits as the app does, 126 or 127 if there is no such command. 3 and 4 are
+75 sessions could not be
+handed over; 78 a setting or the store's place is wrong. `run` exits as the app does, 126 or 127 if there is no such command. 3 and 4 are
 never used: a node that outlived its worker is a child of gunicorn's master in a container, which takes these two for a
 worker that cannot start, and stops.
 """
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="what this host's node knows")
     one.add_argument("--json", action="store_true", help="all of it, as JSON")
     one.set_defaults(run=show.status)
+
+    one = commands.add_parser("drain", help="have this host's node hand over its sessions; it stays until it is stopped")
+    one.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for that (default: 60)")
+    one.set_defaults(run=show.drain)
 
     one = commands.add_parser("tags", help="the tags by which a balancer can route on the cookie")
     one.set_defaults(run=show.tags)

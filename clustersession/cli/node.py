@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import time
@@ -39,7 +40,7 @@ def node(options: argparse.Namespace) -> int:
         _await_predecessor(place)
     from ..node.daemon import run as run_daemon  # late: the spawning process above does not need it
 
-    return run_daemon(config)
+    return run_daemon(config, drains=not options.spawned)
 
 
 def _await_predecessor(place: Path) -> None:
@@ -71,4 +72,6 @@ def _supervised(config: Config, command: list[str], environ: dict[str, str]) -> 
         app=command,
         app_environ={**environ, "CLUSTERSESSION_SPAWN": "0"},
     )
-    return Supervisor(commands, ready_s=config.timeouts.ready_s, on_app=lambda: announce(READY, environ)).run()
+    times = config.timeouts
+    ready = functools.partial(announce, READY, environ)
+    return Supervisor(commands, ready_s=times.ready_s, drain_s=times.drain_s, on_app=ready).run()

@@ -1,18 +1,22 @@
-"""`clustersession settings`, `status`, `tags` and `key new`: what is printed."""
+"""`clustersession settings`, `status`, `drain`, `tags` and `key new`: what is printed."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from ..config import Address
 from ..core.keyring import KeyRing
 from ..errors import ClusterSessionError, ConfigError
+from ..node.launch import OWED_EXIT
 from ..settings import load_admin, load_settings, new_key, process_environ, reference_page, shown
 
 if TYPE_CHECKING:
     import httpx
+
+DRAIN_LOOK_S: Final = 0.25
 
 
 def settings(options: argparse.Namespace) -> int:
@@ -52,6 +56,21 @@ def status(options: argparse.Namespace) -> int:
     return 0 if ready.is_success else 1
 
 
+def drain(options: argparse.Namespace) -> int:
+    """Has this host's node hand over its sessions, and says what is still owed until nothing is."""
+    _asked("/drain", method="POST")
+    deadline = time.monotonic() + options.timeout
+    owed: int | None = None
+    while time.monotonic() < deadline:
+        before, owed = owed, _asked("/status").json()["debt"]
+        if owed != before:
+            print("counting" if owed is None else f"{owed} sessions to hand over", flush=True)
+        if owed == 0:
+            return 0
+        time.sleep(DRAIN_LOOK_S)
+    return OWED_EXIT
+
+
 def tags(_: argparse.Namespace) -> int:
     """A line for each member and key: the tag that the IDs begin with whose master it is, its name, its state, the key."""
     for member in _asked("/status").json()["members"]:
@@ -74,7 +93,7 @@ def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _asked(path: str) -> httpx.Response:
+def _asked(path: str, method: str = "GET") -> httpx.Response:
     """The control listener's answer. Raises `ClusterSessionError` if there is none, or it refuses."""
     try:
         import httpx
@@ -86,7 +105,7 @@ def _asked(path: str) -> httpx.Response:
     try:
         with httpx.Client(trust_env=False, timeout=5.0) as client:
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            answer = client.get(f"http://{_reachable(address)}{path}", headers=headers)
+            answer = client.request(method, f"http://{_reachable(address)}{path}", headers=headers)
     except httpx.TransportError as error:
         raise ClusterSessionError(f"no node answers on {address} ({error}); is it running, with the same settings?") from error
     if answer.status_code in (400, 401, 404):

@@ -3,21 +3,17 @@
 A call names one session by its store key and is answered by one reply. A node answers from what it holds and never asks
 another one; the coordinator (the worker that serves the request) does the walking. `Unreachable` is the only reply that
 no node sends: drivers and transports make it. Times in a message are those of the host it is on; on the way to another
-host they are relative to "now" (`moved_to_clock`), so that no two clocks are ever compared.
+host they are relative to "now" (`encoding.moved_to_clock`), so that no two clocks are ever compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 
 from .node import Member
-from .record import Digest, Key, Lifetime, Owners, Patch, Record
-from .record import moved_to_clock as record_moved
-
-M = TypeVar("M", bound="Message")
+from .record import Digest, Key, Owners, Patch, Record
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -74,8 +70,11 @@ class Promote(Message, frozen=True):
     dead: str | None
 
 
+NOTHING_HELD: Final = -1  # the version of a settlement that drops no hint yet
+
+
 class Settle(Message, frozen=True):
-    """Both owners hold `version` of this history: it is accepted, and its mark *unheld* can go."""
+    """Both owners hold `version` of this history: it is accepted, and the master's mark *unheld* can go."""
 
     key: Key
     epoch: int
@@ -138,6 +137,12 @@ class Inventory(Message, frozen=True):
     limit: int
 
 
+class Many(Message, frozen=True):
+    """Calls about one session each, in one message; each is carried out by itself, in this order. Answered with `Each`."""
+
+    calls: tuple[SessionCall, ...]
+
+
 class Heartbeat(Message, frozen=True):
     """I am alive, this is my member table. Answered with `Beat`."""
 
@@ -148,6 +153,12 @@ class Heartbeat(Message, frozen=True):
 
 
 # --- replies -----------------------------------------------------------------------------------------------------
+
+
+class Each(Message, frozen=True):
+    """The replies to `Many`, one for each call."""
+
+    replies: tuple[SessionReply, ...]
 
 
 class Found(Message, frozen=True):
@@ -299,102 +310,13 @@ class Unreachable(Message, frozen=True):
     why: str
 
 
-Call: TypeAlias = (
-    Fetch
-    | Export
-    | Apply
-    | Deliver
-    | Put
-    | Promote
-    | Settle
-    | Absorb
-    | End
-    | LeaveHint
-    | Freeze
-    | Touch
-    | Confirm
-    | Inventory
-    | Heartbeat
+# fmt: off
+SessionCall: TypeAlias = (
+    Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Confirm
 )
-Reply: TypeAlias = (
-    Found
-    | Gone
-    | Exported
-    | Moved
-    | NotMine
-    | Later
-    | Applied
-    | Held
-    | Gap
-    | Conflict
-    | Promoted
-    | Done
-    | Absorbed
-    | EndHeld
-    | Frozen
-    | Rotating
-    | Confirmed
-    | Listed
-    | Beat
-    | TooLarge
-    | Full
-    | Broken
-    | Unreachable
+Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat
+SessionReply: TypeAlias = (
+    Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
+    | EndHeld | Frozen | Rotating | TooLarge | Full | Broken | Unreachable | Confirmed
 )
-
-
-def moved_to_clock(message: M, by: float) -> M:
-    """`message` with the times of all records in it moved by `by` seconds: minus now before sending, plus now after."""
-    if type(message) not in _WITH_VALUES:  # no record, no times: most replies, and this is on the hot path
-        return message
-    match message:
-        case Apply() | Deliver():
-            patch = _patch_moved(message.patch, by)
-            return message if patch is message.patch else _with(message, patch=patch)
-        case Put() | Absorb() | Found() | Promoted() | Frozen():
-            return _with(message, record=record_moved(message.record, by))
-        case Gone(grace=Record() as grace):
-            return _with(message, grace=record_moved(grace, by))
-        case Exported(record=Record() as held):
-            return _with(message, record=record_moved(held, by))
-        case Absorbed(better=Record() as better):
-            return _with(message, better=record_moved(better, by))
-        case Confirmed():
-            return _with(message, differing=tuple((key, r and record_moved(r, by)) for key, r in message.differing))
-        case Beat():
-            return _with(message, hints=tuple((key, record_moved(r, by)) for key, r in message.hints))
-    return message
-
-
-def _with(message: M, **changes: Any) -> M:
-    return msgspec.structs.replace(message, **changes)
-
-
-def _patch_moved(patch: Patch, by: float) -> Patch:
-    if patch.lifetime is None or patch.lifetime.deadline is None:
-        return patch
-    return msgspec.structs.replace(patch, lifetime=Lifetime(patch.lifetime.idle, patch.lifetime.deadline + by))
-
-
-_WITH_VALUES = frozenset((Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat))
-
-encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
-
-_decode_call = msgspec.msgpack.Decoder(Call).decode
-_decode_reply = msgspec.msgpack.Decoder(Reply).decode
-
-
-def decode_call(data: bytes) -> Call:
-    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
-    try:
-        return _decode_call(data)  # type: ignore[no-any-return]
-    except UnicodeDecodeError as error:  # which msgspec lets out for a text that is none
-        raise msgspec.DecodeError(str(error)) from None
-
-
-def decode_reply(data: bytes) -> Reply:
-    """Raises `msgspec.DecodeError` (also for a value of the wrong type)."""
-    try:
-        return _decode_reply(data)  # type: ignore[no-any-return]
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(str(error)) from None
+Reply: TypeAlias = SessionReply | Listed | Each | Beat

@@ -7,6 +7,7 @@ in ordering: copies are ordered by `rank`, values by `Stamp`.
 
 from __future__ import annotations
 
+import hashlib
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -86,19 +87,29 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, **changes)
 
 
-class Digest(NamedTuple):
-    """What two holders compare to know that they hold the same."""
+class Digest(msgspec.Struct, frozen=True, array_like=True):
+    """What two holders compare to know that they hold the same. `accepted` and `base` place it in the order of histories."""
 
     key: Key
     epoch: int
     version: int  # 0 for a tombstone or a pointer: theirs says nothing
     owners: Owners
     ended: bool
+    accepted: bool = True
+    base: int = 0
+    contents: bytes = b""  # of the stamps: what a merge has added shows, though the version is the same
 
 
 def digest(key: Key, record: Record) -> Digest:
-    version = record.version if is_live(record) else 0
-    return Digest(key, record.epoch, version, record.owners, record.ended is not None)
+    live = is_live(record)
+    version, contents = (record.version, _contents(record.items)) if live else (0, b"")
+    ended = record.ended is not None
+    return Digest(key, record.epoch, version, record.owners, ended, record.accepted, record.base, contents)
+
+
+def _contents(items: dict[str, Item]) -> bytes:
+    stamps = sorted((name, stamp) for name, (stamp, _) in items.items())
+    return hashlib.blake2b(_encode(stamps), digest_size=8).digest()
 
 
 def rank(record: Record) -> tuple[float, int, str, str]:
@@ -131,6 +142,11 @@ def merged_items(a: dict[str, Item], b: dict[str, Item]) -> dict[str, Item]:
 
 def live_items(record: Record) -> dict[str, bytes]:
     return {name: value for name, (_, value) in record.items.items() if value is not None}
+
+
+def size_of(record: Record) -> int:
+    """Bytes of names and values: what the limit is about."""
+    return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
 
 
 def patched(record: Record, patch: Patch, version: int) -> Record:

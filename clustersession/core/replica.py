@@ -44,7 +44,6 @@ from .calls import (
     Touch,
 )
 from .record import (
-    Digest,
     Ending,
     Key,
     Record,
@@ -55,8 +54,8 @@ from .record import (
     expires_at,
     is_live,
     patched,
-    pointer_to,
     same_history,
+    size_of,
 )
 
 TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
@@ -74,6 +73,7 @@ class Situation(NamedTuple):
     leases: Mapping[str, float]  # until when each node would have told us of any change
     born: Callable[[], float]  # when the files were created
     record_bytes_max: int
+    leaving: bool = False
 
     @property
     def synced(self) -> bool:
@@ -194,11 +194,6 @@ def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
     return Decision(reply, True, written, hint=owners_but(written.owners, at.me))
 
 
-def size_of(record: Record) -> int:
-    """Bytes of names and values: what the limit is about."""
-    return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
-
-
 def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
     if record is None:
         return Decision(Gap(0))
@@ -219,6 +214,8 @@ def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
 
 def _put(record: Record | None, call: Put, at: Situation) -> Decision:
     new = call.record
+    if at.leaving and (record is None or record.pointer):
+        return Decision(Later())  # whoever asks has not heard yet that this node hands over what it has
     if record is not None and new.ended is None:
         if record.ended is not None:
             return Decision(_gone(record, record.ended, at))
@@ -269,8 +266,9 @@ def _settle(record: Record | None, call: Settle, at: Situation) -> Decision:
         return Decision(NotMine())
     if record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
         return Decision(Conflict(record.epoch, record.owners))
-    # the settlement of a write says nothing about an end that came after it
-    held = call.version == 0 if record.ended is not None else record.version <= call.version
+    # the settlement of a write says nothing about an end that came after it, nor about what a backup has merged
+    written = record.master == at.me and record.version <= call.version
+    held = call.version == 0 if record.ended is not None else written
     unhint = owners_but(record.owners, at.me) if held else ()
     return Decision(Done(), not record.accepted, accepted(record), unhint=unhint)
 
@@ -320,31 +318,6 @@ def _touch(record: Record | None, call: Touch, at: Situation) -> Decision:
     if seen < record.last_seen + TOUCH_STEP_S:
         return Decision(Done())
     return Decision(Done(), True, record.but(last_seen=seen))
-
-
-def compare(record: Record | None, theirs: Digest, at: Situation, source: str | None) -> tuple[Decision, bool]:
-    """Whether `source`, that holds `theirs`, and this node hold the same; the decision carries what that settles."""
-    key, epoch, _, owners, is_ended = theirs
-    stranger = at.me not in owners and not is_ended
-    if record is None and stranger:
-        # whether their change is accepted, a digest does not say: the pointer ranks as if it were not
-        pointer = Record(epoch, 0, owners, pointer=True, accepted=False, base=epoch - 1, last_seen=at.now)
-        return Decision(Done(), True, pointer), True
-    if record is None:
-        return Decision(Done()), False
-    if record.pointer and stranger and (epoch > record.epoch or owners == record.owners and epoch == record.epoch):
-        settled = source is not None and source in owners
-        moved = pointer_to(record.but(epoch=epoch, owners=owners), {} if settled else record.items)
-        return Decision(Done(), moved != record, moved, unhint=(source,) if source else ()), True
-    mine = digest(key, record)
-    if source not in record.owners:  # it keeps a pointer: versions are no matter of its
-        mine, theirs = mine._replace(version=0), theirs._replace(version=0)
-    if mine != theirs or source is None:
-        return Decision(Done()), False
-    if record.accepted or at.me != record.master or source != record.owners[1]:
-        return Decision(Done(), unhint=(source,)), True
-    # the backup holds it, so it is accepted; the hint stays until the backup knows that too
-    return Decision(Done(), True, accepted(record)), True
 
 
 def sweep(record: Record | None, at: Situation) -> Decision:

@@ -10,6 +10,7 @@ from .effects import Ask, Operation
 from .node import Member, View
 from .placement import live_order
 from .record import Digest, Key, Record
+from .record import digest as digest_of
 
 HINT_ROUNDS_MAX: Final = 64  # of `Heartbeat.hints_max` hints each: more wait for the next heartbeat
 SYNC_BATCH: Final = 256
@@ -69,7 +70,7 @@ def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | Non
     if not isinstance(reply, calls.Absorbed):
         return None
     # nothing is kept of a session that is not ours: the peer's record itself is what is agreed on
-    return reply.digest or Digest(key, record.epoch, record.version, record.owners, record.ended is not None)
+    return reply.digest or digest_of(key, record)
 
 
 def sync(view: Callable[[], View]) -> Operation[bool]:
@@ -130,4 +131,17 @@ def _given(me: str, peer: str, key: Key) -> Operation[None]:
         return
     reply = yield Ask(peer, calls.Put(key, record))
     if isinstance(reply, calls.Held):
-        yield Ask(me, calls.Settle(key, record.epoch, record.owners, reply.version))
+        yield from _settled(key, record, reply.version)
+
+
+def _settled(key: Key, record: Record, version: int) -> Operation[None]:
+    """Both owners hold it. Only the master may accept its change of owners, and then the backup must know that too."""
+    epoch, owners = record.epoch, record.owners
+    master, backup = owners
+    if not record.accepted and backup is not None:
+        answer = yield Ask(master, calls.Settle(key, epoch, owners, calls.NOTHING_HELD))
+        if isinstance(answer, calls.Done):
+            answer = yield Ask(backup, calls.Settle(key, epoch, owners, version))
+        if not isinstance(answer, calls.Done):
+            return
+    yield Ask(master, calls.Settle(key, epoch, owners, version))

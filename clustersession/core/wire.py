@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from ..errors import WireError
-from . import calls
-from .calls import Call, Message, Reply, encode_message, moved_to_clock
+from . import calls, encoding
+from .calls import Call, Message, Reply
+from .encoding import encode_message, moved_to_clock
 
 HELLO: Final = b"POST /v1/hello"
 
@@ -22,6 +23,7 @@ _BATCHES: Final[dict[type[Message], bytes]] = {
     calls.Heartbeat: b"POST /v1/members",
     calls.Confirm: b"POST /v1/digests",
     calls.Inventory: b"POST /v1/digests",
+    calls.Many: b"POST /v1/records",
 }
 _RECORDS: Final[dict[type[Message], bytes]] = {
     calls.Fetch: b"GET /v1/records/",
@@ -67,7 +69,7 @@ def encode(message: Call | Reply, now: float) -> bytes:
 def decode_call(line: bytes, data: bytes, now: float) -> Call:
     """The call of an authenticated request; `now`: the receiver's clock. Raises `WireError`."""
     try:
-        call = calls.decode_call(data)
+        call = encoding.decode_call(data)
     except msgspec.DecodeError as error:
         raise WireError(f"a call that does not decode: {error}") from None
     if line_of(call) != line:
@@ -78,7 +80,7 @@ def decode_call(line: bytes, data: bytes, now: float) -> Call:
 def decode_reply(status: int, data: bytes, now: float) -> Reply:
     """The reply of an authenticated response; `now`: the receiver's clock. Raises `WireError`."""
     try:
-        reply = calls.decode_reply(data)
+        reply = encoding.decode_reply(data)
     except msgspec.DecodeError as error:
         raise WireError(f"a reply that does not decode: {error}") from None
     if status_of(reply) != status:

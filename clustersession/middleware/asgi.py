@@ -10,6 +10,7 @@ from ..runtime.engine import Engine
 from ..runtime.headers import Header, SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
+from ..runtime.session import RequestSession
 from .assembly import EngineSource, Settings
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -31,19 +32,26 @@ class SessionMiddleware:
     and 409, to be repeated.
     """
 
+    session_type: type[RequestSession] = RequestSession
+
     def __init__(self, app: App, config: Settings = None) -> None:
         self.app = app
         self._engine = EngineSource(config, framework="ASGI")
+
+    def in_scope(self, session: RequestSession) -> Any:
+        """What the app gets to see of it: for frameworks that want another type."""
+        return session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         engine = self._engine() if self._engine.is_open else await self._engine.opened()
-        visit = engine.visit([value for name, value in scope["headers"] if name == b"cookie"], blocking=False)
+        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        visit = engine.visit(cookies, blocking=False, session_type=self.session_type)
         if not visit.load_here():
             await engine.asynchronous.run(visit.load(), visit.budget)
-        scope["session"] = visit.session
+        scope["session"] = self.in_scope(visit.session)
         exchange = _Exchange(engine, visit, scope, receive, send)
         try:
             await self.app(scope, exchange.receive, exchange.send)

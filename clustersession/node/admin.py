@@ -32,6 +32,7 @@ class Sources(NamedTuple):
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], tuple[bool, str]]
     counters: Callable[[], Mapping[str, int | float]]
+    drain: Callable[[], object]
 
 
 class Answer(NamedTuple):
@@ -97,8 +98,11 @@ class AdminListener:
             return Answer(HTTPStatus.BAD_REQUEST, "not a request that this listener takes\n")
         if self._token is not None and not hmac.compare_digest(request.token, self._token.encode()):
             return Answer(HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer with the token of CLUSTERSESSION_ADMIN_TOKEN\n")
+        if request.path == b"/drain" and request.method == b"POST":
+            self._sources.drain()
+            return Answer(HTTPStatus.ACCEPTED, "draining; /status says what is owed\n")
         if request.method != b"GET":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here\n")
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here, and POST /drain\n")
         match request.path:
             case b"/healthz":
                 return Answer(HTTPStatus.OK, "ok\n")

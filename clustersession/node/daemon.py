@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .. import hostclock
@@ -19,6 +17,7 @@ from ..core.session_id import node_tag
 from ..errors import ConfigError, StoreRefused
 from ..runtime.async_driver import AsyncDriver
 from ..runtime.counters import Counters
+from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..runtime.keys import CurrentSealer
@@ -29,7 +28,9 @@ from ..transport.server import PeerServer
 from ..transport.wiring import Wiring
 from .admin import AdminListener, Sources
 from .discovery import Seeds, advertised
+from .draining import Orders, drained
 from .heart import Heart
+from .mending import Mending
 from .notify import READY, announce
 
 AWAY_MAX_S: Final = 24 * 3600.0  # tombstones are kept for 25 h: who was away for longer may have missed one
@@ -41,8 +42,11 @@ class _Entropy:
         return os.urandom(count)
 
 
-def run(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit code. Raises `ConfigError` and `StoreRefused` before it serves."""
+def run(config: Config, *, drains: bool = True) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit code. `drains`: it hands over its sessions before it ends.
+
+    Raises `ConfigError` and `StoreRefused` before it serves.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("clustersession").setLevel(logging.INFO)
     place = place_for(config, process_environ())
@@ -55,7 +59,7 @@ def run(config: Config) -> int:
     if not lock.acquire():
         raise StoreRefused(f"process {lock.holder()} is already the node of {place}; two must never run on one set of files")
     try:
-        return asyncio.run(_Node(config, store).run())
+        return asyncio.run(_Node(config, store, drains=drains).run())
     finally:
         store.close()
         lock.release()
@@ -64,8 +68,9 @@ def run(config: Config) -> int:
 class _Node:
     """Everything of one node, put together."""
 
-    def __init__(self, config: Config, store: LmdbStore) -> None:
-        self.config = config
+    def __init__(self, config: Config, store: LmdbStore, *, drains: bool) -> None:
+        self.config, self._drains = config, drains
+        self._drain: Callable[[], object] = lambda: None
         self.counters = Counters()
         self.ring = RingSource(config, hostclock.now)
         check_same_secret(store.board, store.set_board, ring_fingerprint(self.ring()), is_node=True)
@@ -90,10 +95,7 @@ class _Node:
             store.wipe()
 
     async def run(self) -> int:
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
+        orders = Orders()
         wiring = self._wiring()
         server = PeerServer(lambda call, source: self._keeper().on_call(call, source), wiring)
         address = await self._listening(server)
@@ -101,35 +103,44 @@ class _Node:
         self.keeper = Keeper(self.host, me, self.config.timeouts)
         transport = AsyncioTransport(wiring)
         driver = AsyncDriver(self.host, transport, transport.hedge_delay)
-        self.heart = Heart(self.keeper, driver, transport, Seeds(self.config.peers), self.ring, self.config.timeouts)
+        mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
+        seeds = Seeds(self.config.peers)
+        self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
+        self._drain = lambda: orders.leave.set()
         admin = await self._admin()
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
-            await self._serve(stopped, self.heart)
+            return await self._serve(orders, self.heart)
         finally:
             await server.stop()
             await transport.close()
             if admin is not None:
                 await admin.close()
-        return 0
 
-    async def _serve(self, stopped: asyncio.Event, heart: Heart) -> None:
-        beating = asyncio.create_task(heart.run())
-        ready = asyncio.create_task(heart.ready.wait())
-        stopping = asyncio.create_task(stopped.wait())
-        try:
-            await asyncio.wait(
-                {beating, ready, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=self.config.timeouts.ready_s / 2
-            )
-            announce(READY, process_environ())  # late rather than never: a slow peer must not keep the app from starting
-            await asyncio.wait({beating, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if beating.done():
-                beating.result()
-        finally:
-            for task in (beating, ready, stopping):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(beating, ready, stopping, return_exceptions=True)
+    async def _serve(self, orders: Orders, heart: Heart) -> int:
+        """Until it is told to end, and nothing is owed then or time is up. A fault in the heart ends it at once."""
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(heart.run())
+            ready = group.create_task(heart.ready.wait())
+            await self._announced(orders, ready)
+            code = await self._ended(orders, heart)
+            beating.cancel()
+            ready.cancel()
+        return code
+
+    async def _announced(self, orders: Orders, ready: asyncio.Task[bool]) -> None:
+        """Late rather than never: a slow peer must not keep the app from starting."""
+        told = asyncio.create_task(orders.leave.wait())
+        await asyncio.wait({ready, told}, return_when=asyncio.FIRST_COMPLETED, timeout=self.config.timeouts.ready_s / 2)
+        told.cancel()
+        announce(READY, process_environ())
+
+    async def _ended(self, orders: Orders, heart: Heart) -> int:
+        await orders.leave.wait()
+        if not self._drains:
+            await orders.end.wait()
+            return 0
+        return await drained(self._keeper(), heart.mending, orders, self.config.timeouts.drain_s)
 
     def _wiring(self) -> Wiring:
         config = self.config
@@ -167,7 +178,9 @@ class _Node:
         if self.config.admin_listen is None:
             return None
         admin = AdminListener(
-            self.config.admin_listen, self.config.admin_token, Sources(self._status, self._ready, self._samples)
+            self.config.admin_listen,
+            self.config.admin_token,
+            Sources(self._status, self._ready, self._samples, lambda: self._drain()),
         )
         await admin.start()
         return admin
@@ -184,9 +197,16 @@ class _Node:
             "cluster": self.config.cluster,
             "synced": keeper.synced,
             "converged": keeper.view().converged,
+            "leaving": keeper.leaving,
+            "debt": self._debt(),
             "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
         }
+
+    def _debt(self) -> int | None:
+        """Sessions that still need this node for their second copy; None before the first count."""
+        assert self.heart is not None
+        return self.heart.mending.duty.progress.owed
 
     def _samples(self) -> Mapping[str, int | float]:
         stats = self.host.store.stats()
@@ -198,6 +218,7 @@ class _Node:
             "hints": stats.hints,
             "members_reachable": sum(member.reachable for member in members),
             "synced": int(self._keeper().synced),
+            "debt": self._debt() or 0,
         }
         counts = {f"{name}_total": count for name, count in self.counters.snapshot().items()}
         return {**gauges, **counts}

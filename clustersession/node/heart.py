@@ -19,6 +19,7 @@ from ..runtime.budget import Budget
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from .discovery import Seeds
+from .mending import Mending
 
 SYNC_RETRY_S: Final = 0.25
 UNREADY_S_MAX: Final = 10.0  # a sync after the first one keeps a host out of a balancer's turn no longer than that
@@ -39,8 +40,10 @@ class Heart:
         seeds: Seeds,
         ring: Callable[[], KeyRing],
         timeouts: Timeouts,
+        mending: Mending,
     ) -> None:
         self._keeper, self._driver, self._transport = keeper, driver, transport
+        self.mending = mending
         self._seeds, self._ring, self._timeouts = seeds, ring, timeouts
         self._beating: set[str] = set()
         self._own_addresses: set[tuple[str, int]] = set()
@@ -59,9 +62,12 @@ class Heart:
             group.create_task(self._beat_for_ever())
             group.create_task(self._sync_for_ever())
             group.create_task(self._sweep_for_ever())
+            group.create_task(self.mending.run())
 
     def readiness(self) -> tuple[bool, str]:
         """Whether a balancer should send requests here, and why not. Never false for long: nobody may take out the last host."""
+        if self._keeper.leaving:
+            return False, "this host hands over its sessions and is about to end"
         if not self.ready.is_set():
             return False, "the first sync is not complete"
         if self._keeper.synced:

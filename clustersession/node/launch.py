@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import clustersession
 
 from ..config import Config
 from ..settings import child_environ
+
+OWED_EXIT: Final = 75
+"""Of a node that could not hand over all: sessions were left with one copy, in its files. EX_TEMPFAIL of sysexits.h."""
 
 
 def node_command(*flags: str) -> list[str]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from .launch import OWED_EXIT
 from .notify import VARIABLE, ReadySocket
 
 FORWARDED: Final = frozenset(
@@ -38,7 +39,8 @@ ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.
 STEADY_S: Final = 5.0  # a node that lived so long is started again at once
 RESTART_S_MIN: Final = 0.1
 RESTART_S_MAX: Final = 5.0
-NODE_STOP_S: Final = 30.0
+NODE_STOP_S: Final = 5.0  # beyond the time it may take to hand over its sessions
+LEAVING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 CONFIG_EXIT: Final = 78  # EX_CONFIG of sysexits(3): starting again would not help
 NOT_FOUND_EXIT: Final = 127  # as shells say it
 NOT_EXECUTABLE_EXIT: Final = 126
@@ -60,8 +62,10 @@ class Commands(NamedTuple):
 class Supervisor:
     """Runs `commands` until the app ends. `ready_s`: how long the app waits for the node; `on_app` is called at its start."""
 
-    def __init__(self, commands: Commands, *, ready_s: float, on_app: Callable[[], object] = lambda: None) -> None:
-        self._commands, self._ready_s, self._on_app = commands, ready_s, on_app
+    def __init__(
+        self, commands: Commands, *, ready_s: float, drain_s: float = 0.0, on_app: Callable[[], object] = lambda: None
+    ) -> None:
+        self._commands, self._ready_s, self._stop_s, self._on_app = commands, ready_s, drain_s + NODE_STOP_S, on_app
         self._node: subprocess.Popen[bytes] | None = None
         self._app: subprocess.Popen[bytes] | None = None
         self._node_started = 0.0
@@ -75,10 +79,12 @@ class Supervisor:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
         try:
             with ReadySocket() as ready:
-                return self._run(ready)
+                code = self._run(ready)
         finally:
             self._stop_node()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        owes = self._node is not None and self._node.returncode == OWED_EXIT
+        return OWED_EXIT if code == 0 and owes else code
 
     def _run(self, ready: ReadySocket) -> int:
         self._start_node(ready)
@@ -173,19 +179,21 @@ class Supervisor:
             return
         if self._app is not None and self._app.returncode is None:
             os.kill(self._app.pid, event.si_signo)
+            if event.si_signo in LEAVING and self._node is not None and self._node.returncode is None:
+                os.kill(self._node.pid, signal.SIGUSR1)  # it hands over beside the app's own grace
 
     def _stop_node(self) -> None:
         node, self._stopping = self._node, True
         if node is None or node.returncode is not None:
             return
         self._reap()
-        deadline = time.monotonic() + NODE_STOP_S
+        deadline = time.monotonic() + self._stop_s
         if node.returncode is None:
             os.kill(node.pid, signal.SIGTERM)
         while node.returncode is None:
             event = self._event(max(0.0, deadline - time.monotonic()))
             if event is None:
-                log.error("the node does not end within %g s and is killed", NODE_STOP_S)
+                log.error("the node does not end within %g s and is killed", self._stop_s)
                 os.kill(node.pid, signal.SIGKILL)
                 deadline = time.monotonic() + NODE_STOP_S
             elif event.si_signo in ENDING:

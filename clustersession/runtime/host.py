@@ -16,6 +16,7 @@ from ..core.calls import (
     Call,
     Confirm,
     Confirmed,
+    Each,
     End,
     Fetch,
     Full,
@@ -23,10 +24,12 @@ from ..core.calls import (
     Inventory,
     Later,
     Listed,
+    Many,
     Put,
     Reply,
     Unreachable,
 )
+from ..core.comparing import compare
 from ..core.keyring import KeyRing
 from ..core.node import View
 from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
@@ -62,6 +65,7 @@ class Host:
         self._record_bytes_max, self._gap_s = limits.session_bytes_max, timeouts.lease_s
         self._board_bytes: bytes | None = None
         self._board, self._view = EMPTY, EMPTY.view(me)
+        self._leaving = False
         self._tags: dict[int, dict[str, str]] = {}
         self._records: BoundedCache[Key, tuple[bytes, Record]] = BoundedCache(RECORDS_CACHED)
 
@@ -75,6 +79,8 @@ class Host:
             self._view = self._board.view(self.me)
             self._tags = {}
             self._board_bytes = data
+            myself = self._view.get(self.me)
+            self._leaving = myself is not None and myself.state.departing
         return self._board
 
     @property
@@ -99,7 +105,9 @@ class Host:
 
     def situation(self) -> Situation:
         board = self.board
-        return Situation(self.me, self.clock(), self._synced_until(board), board.leases, self._born, self._record_bytes_max)
+        return Situation(
+            self.me, self.clock(), self._synced_until(board), board.leases, self._born, self._record_bytes_max, self._leaving
+        )
 
     def _synced_until(self, board: Board) -> float:
         """A node process that does not tick may be paused: what it would have learnt is missing."""
@@ -120,6 +128,8 @@ class Host:
                     return self._confirm(call, source)
                 case Inventory():
                     return self._inventory(call)
+                case Many():
+                    return Each(tuple(self.handle(each, source) for each in call.calls))  # type: ignore[misc]
                 case Heartbeat():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
@@ -178,7 +188,7 @@ class Host:
         verdict = []
 
         def rule(record: Record | None) -> Decision:
-            decision, same = replica.compare(record, theirs, at, source)
+            decision, same = compare(record, theirs, at, source)
             verdict.append(same)
             return decision
 
@@ -189,10 +199,9 @@ class Host:
         return verdict[-1]
 
     def _inventory(self, call: Inventory) -> Reply:
-        keys = self.store.keys(call.after, call.limit)
-        records = [(key, self._readable(key)) for key in keys]
+        records = self.survey(call.after, call.limit)
         digests = tuple(digest(key, record) for key, record in records if record is not None)
-        return Listed(digests, keys[-1] if keys else None)
+        return Listed(digests, records[-1][0] if records else None)
 
     def _readable(self, key: Key) -> Record | None:
         try:
@@ -200,6 +209,10 @@ class Host:
         except Corrupt:
             self._observer.count("record_broken")
             return None
+
+    def survey(self, after: Key | None, limit: int) -> list[tuple[Key, Record | None]]:
+        """The next `limit` keys in order after `after`, with what is held under them (None: nothing that can be read)."""
+        return [(key, self._readable(key)) for key in self.store.keys(after, limit)]
 
     def sweep(self, limit: int) -> int:
         """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""

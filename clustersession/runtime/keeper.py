@@ -12,6 +12,7 @@ from ..core.effects import Operation
 from ..core.membership import Table
 from ..core.node import Member, State, View
 from ..core.record import Key, Record
+from ..core.repair import SURVEYED_AT_ONCE, owes
 from ..errors import Corrupt
 from .board import Board, write_board
 from .host import Host
@@ -53,6 +54,48 @@ class Keeper:
     def peers(self) -> list[Member]:
         """Whom to send heartbeats to: the dead too, they may be back."""
         return [entry.member for entry in self.table.others.values() if entry.member.state is not State.LEFT]
+
+    @property
+    def leaving(self) -> bool:
+        return self.table.me.state.departing
+
+    @property
+    def may_repair(self) -> bool:
+        """A host that has not synced, or may itself be the one that is cut off, changes no owners on its own account."""
+        return self.synced and self.view().converged
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether another node can take over what this one has, now or perhaps in a moment."""
+        return any(e.member.state in (State.ALIVE, State.SUSPECT) for e in self.table.others.values())
+
+    @property
+    def heartbeat_s(self) -> float:
+        return self._timeouts.heartbeat_s
+
+    def states(self) -> frozenset[tuple[str, State]]:
+        """Who is in which state: when it changes, some sessions may need other owners."""
+        return frozenset((member.identity, member.state) for member in self.view().members.values())
+
+    def count_owed(self) -> int:
+        """How many sessions would have fewer than two copies without this node; it looks at all of them."""
+        view, owed, after = self.view(), 0, None
+        while batch := self.host.survey(after, SURVEYED_AT_ONCE):
+            owed += sum(owes(record, view, leaving=True) for _, record in batch)
+            after = batch[-1][0]
+        return owed
+
+    def leave(self) -> None:
+        """From now on this node takes nothing new, and says so."""
+        self._in_state(State.LEAVING)
+
+    def left(self) -> None:
+        """Its last word: nobody shall wait for it."""
+        self._in_state(State.LEFT)
+
+    def _in_state(self, state: State) -> None:
+        self.table = self.table._replace(me=msgspec.structs.replace(self.table.me, state=state))
+        self._publish(self.host.clock())
 
     # --- time -----------------------------------------------------------------------------------------------------------
 

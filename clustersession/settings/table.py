@@ -338,6 +338,14 @@ _TIMEOUTS = Group(
             "Without an answer for so long, a peer is dead and its sessions move.",
         ),
         Setting(
+            "DRAIN_TIMEOUT",
+            DURATION,
+            "timeouts.drain_s",
+            "25s",
+            "2m",
+            "How long a node that was told to end may take to hand over its sessions.",
+        ),
+        Setting(
             "READY_TIMEOUT",
             DURATION,
             "timeouts.ready_s",

@@ -15,14 +15,8 @@ import msgspec
 
 from .. import hostclock
 from ..config import Config, CookieConfig
-from ..core.calls import (
-    Call,
-    Reply,
-    Unreachable,
-    decode_call,
-    decode_reply,
-    encode_message,
-)
+from ..core.calls import Call, Reply, Unreachable
+from ..core.encoding import decode_call, decode_reply, encode_message
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
 from ..core.sealing import Sealer

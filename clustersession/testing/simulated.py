@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..config import Limits, Timeouts
-from ..core import calls
+from ..core import calls, encoding
 from ..core.calls import Call, Reply, Unreachable
 from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..core.sealing import Sealer
+from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..store.memory import MemoryStore
@@ -29,6 +30,7 @@ Event = Callable[[], None]
 
 RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
 HEDGE_S = 0.05
+LOOK_EVERY_S = 0.2
 
 
 class Network:
@@ -104,7 +106,7 @@ class World:
         node = self.nodes.get(target)
         if node is None or not self.passes(source.name, target):
             return
-        data = calls.encode_message(calls.moved_to_clock(call, -source.clock()))
+        data = encoding.encode_message(encoding.moved_to_clock(call, -source.clock()))
         self.at(self.latency(), lambda: self._arrived(source, node, data, self.now, pending))
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
@@ -121,17 +123,17 @@ class World:
         if self.now - sent > self.timeouts.stale_request_s:
             self.counts["stale"] += 1
             return
-        call = calls.moved_to_clock(calls.decode_call(data), node.clock())
+        call = encoding.moved_to_clock(encoding.decode_call(data), node.clock())
         reply = node.keeper.on_call(call, source.name)
         if self.trace is not None and not isinstance(call, calls.Heartbeat):
             self.log(f"{source.name}->{node.name} {call} -> {reply}")
-        answer = calls.encode_message(calls.moved_to_clock(reply, -node.clock()))
+        answer = encoding.encode_message(encoding.moved_to_clock(reply, -node.clock()))
         if self.passes(node.name, source.name):
             self.at(self.latency(), lambda: pending.answer(_received(answer, source)), source)
 
 
 def _received(data: bytes, node: SimulatedNode) -> Reply:
-    return calls.moved_to_clock(calls.decode_reply(data), node.clock())
+    return encoding.moved_to_clock(encoding.decode_reply(data), node.clock())
 
 
 class _Pending:
@@ -151,6 +153,7 @@ class SimulatedNode:
 
     host: Host
     keeper: Keeper
+    duty: Duty
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
@@ -187,7 +190,10 @@ class SimulatedNode:
         self.keeper = Keeper(self.host, me, self.world.timeouts)
         for other in self.world.nodes.values() if hasattr(self.world, "nodes") else ():
             self._greet(other)
+        self.duty = Duty(self.keeper)
+        self._mending = self.handing_over = False
         self.world.at(self.world.random.uniform(0.0, 0.1), self._tick, self)
+        self.world.at(LOOK_EVERY_S, self._mend, self)
         if not self.keeper.synced:
             self.world.at(0.05, self._sync, self)
 
@@ -231,6 +237,24 @@ class SimulatedNode:
     def _beat(self, peer: str) -> None:
         sent = self.clock()
         self.run(self.keeper.beat(peer), lambda outcome: self.keeper.after_beat(peer, sent, outcome), background=True)
+
+    def _mend(self) -> None:
+        self.world.at(LOOK_EVERY_S, self._mend, self)
+        if not self._mending and (self.duty.due or self.handing_over):
+            self._mending = True
+            self.run(self.duty.done_once(), self._mended, background=True)
+
+    def _mended(self, complete: bool) -> None:
+        self._mending = False
+
+    def leave(self) -> None:
+        """SIGTERM: hand over everything. `duty.progress.owed` says what is left."""
+        self.duty.leave()
+        self.world.log(f"{self.name} leaves")
+        self.world.at(self.world.timeouts.heartbeat_s, self._hand_over, self)
+
+    def _hand_over(self) -> None:
+        self.handing_over = True
 
     _syncing = False
 

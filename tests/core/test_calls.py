@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core import calls
-from clustersession.core.calls import (
-    Call,
-    Message,
-    Reply,
-    decode_call,
-    decode_reply,
-    encode_message,
-    moved_to_clock,
-)
+from clustersession.core.calls import Call, Message, Reply
+from clustersession.core.encoding import decode_call, decode_reply, encode_message, moved_to_clock
 from clustersession.core.node import State
 from clustersession.core.record import Digest, Ending, Lifetime, Record
 from clustersession.core.record import moved_to_clock as record_moved
@@ -53,9 +46,10 @@ EXAMPLES: tuple[Message, ...] = (
     calls.LeaveHint(KEY, "b"),
     calls.Freeze(KEY, 2, 0.25),
     calls.Touch(KEY, 3.5),
-    calls.Confirm((DIGEST, DIGEST._replace(ended=True))),
+    calls.Confirm((DIGEST, Digest(KEY, 2, 0, OWNERS, True))),
     calls.Inventory(None, 256),
     calls.Inventory(KEY, 256),
+    calls.Many((calls.Fetch(KEY, 12.5), calls.Put(KEY, FULL), calls.Apply(KEY, 2, patch(lifetime=Lifetime(None, 2000.0))))),
     calls.Heartbeat(member("a"), OTHERS, 12345.5, 7),
     calls.Found(FULL, serving=True),
     calls.Gone("logout", 3.5, 2, OWNERS),
@@ -84,11 +78,12 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Full(),
     calls.Broken(),
     calls.Unreachable("refused"),
+    calls.Each((calls.NotMine(), calls.Exported(FULL), calls.Confirmed(((KEY, FULL),), synced=True))),
 )
 WITH_RECORDS: frozenset[type[Message]] = frozenset(
     (
         calls.Put, calls.Absorb, calls.Found, calls.Gone, calls.Exported, calls.Promoted, calls.Absorbed, calls.Frozen,
-        calls.Confirmed, calls.Beat,
+        calls.Confirmed, calls.Beat, calls.Many, calls.Each,
     )
 )  # fmt: skip
 

@@ -8,10 +8,11 @@ import pytest
 
 from clustersession.core import calls
 from clustersession.core.absorb import absorb
+from clustersession.core.comparing import compare
 from clustersession.core.operations import Cluster, Lost, Rotated, Saved, create, load, new_record, rotate, save
 from clustersession.core.placement import choose_backup
 from clustersession.core.record import Ending, Lifetime, digest, is_live, live_items, rank
-from clustersession.core.replica import compare, decide, fetch, sweep
+from clustersession.core.replica import decide, fetch, sweep
 from clustersession.testing.simulated import SimulatedNode, World
 
 from ..runtime.hosts import Fixture

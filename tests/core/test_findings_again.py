@@ -7,7 +7,6 @@ from typing import Any, Final
 from clustersession.core import calls
 from clustersession.core.absorb import absorb
 from clustersession.core.operations import Cluster, Ended, Rotated, Target, create, load, new_record, rotate, save
-from clustersession.core.operations.moving import NOTHING_HELD
 from clustersession.core.record import Lifetime, pointer_to
 from clustersession.core.replica import decide, sweep
 from clustersession.testing.simulated import SimulatedNode, World
@@ -88,7 +87,15 @@ def test_settling_a_change_of_owners_does_not_take_the_hint_of_an_end() -> None:
     """The survivor was told of the end after the new backup took the live record, and who ended it has died."""
     ended_at_2 = decide(pending(2), calls.End(KEY, "logout", ("a", "b"), 1), HERE, None)
     assert ended_at_2.hint == ("b",)
-    assert decide(ended_at_2.record, calls.Settle(KEY, 2, ("a", "b"), NOTHING_HELD), HERE, None).unhint == ()
+    assert decide(ended_at_2.record, calls.Settle(KEY, 2, ("a", "b"), calls.NOTHING_HELD), HERE, None).unhint == ()
+
+
+def test_settling_a_change_of_owners_does_not_take_the_hint_of_a_merge() -> None:
+    """The new backup brought values of another history into it under the master's version; the master must still hear."""
+    other = record(1, 2, ("c", "a"), items={"y": item(b"2")})
+    taken = decide(other, calls.Put(KEY, pending(3, 2, ("b", "a"), base=2)), HERE, "b")
+    assert (taken.reply, "b" in taken.hint) == (calls.Held(2), True)
+    assert decide(taken.record, calls.Settle(KEY, 3, ("b", "a"), 2), HERE, None).unhint == ()
 
 
 def test_an_end_of_a_pointer_has_no_grace() -> None:

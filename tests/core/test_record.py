@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clustersession.core.record import (
     DELETED_KEYS_KEPT,
     PATCH_IDS_KEPT,
+    Digest,
     Ending,
     Item,
     Lifetime,
@@ -210,9 +211,25 @@ def test_accepting_settles_a_change_at_its_own_epoch() -> None:
 
 def test_a_digest_says_nothing_about_versions_without_data() -> None:
     """Tombstones and pointers have none that could differ."""
-    assert digest(KEY, record(2, 7)) == (KEY, 2, 7, ("a", "b"), False)
-    assert digest(KEY, pointer(2, version=7)) == (KEY, 2, 0, ("b", "c"), False)
-    assert digest(KEY, tombstone(2)) == (KEY, 2, 0, ("a", "b"), True)
+    assert digest(KEY, pointer(2, version=7)) == Digest(KEY, 2, 0, ("b", "c"), ended=False, base=2)
+    assert digest(KEY, tombstone(2)) == Digest(KEY, 2, 0, ("a", "b"), ended=True, base=2)
+    assert digest(KEY, record(2, 7)).version == 7
+
+
+def test_a_digest_places_its_record_in_the_order_of_histories() -> None:
+    """Who is shown one can tell whether it ranks above what is held: a change that is pending does not rank as accepted."""
+    for each in (record(4), pending(4, base=2), pointer(4, accepted=False, base=2)):
+        assert (digest(KEY, each).accepted, digest(KEY, each).base) == (each.accepted, each.base)
+
+
+def test_equal_digests_mean_equal_contents() -> None:
+    """A merge by a backup adds values without a new version: the digest shows it, in whatever order the values came."""
+    one, two = item(b"1", 1, 1), item(b"2", 1, 2)
+    mine = digest(KEY, record(2, 7, items={"x": one, "y": two}))
+    assert digest(KEY, record(2, 7, items={"y": two, "x": one})) == mine
+    assert digest(KEY, record(2, 7, items={"x": one})) != mine
+    assert digest(KEY, record(2, 7, items={"x": one, "z": two})) != mine
+    assert digest(KEY, record(2, 7, items={"x": one, "y": one})) != mine
 
 
 def test_the_other_owner() -> None:

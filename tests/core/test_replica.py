@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from clustersession.core import calls
+from clustersession.core import calls, encoding
 from clustersession.core.calls import Call
-from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to
+from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to, size_of
 from clustersession.core.replica import (
     BACKUP_EXPIRY_SLACK_S,
     Decision,
@@ -16,7 +16,6 @@ from clustersession.core.replica import (
     decide,
     fetch,
     key_of,
-    size_of,
 )
 
 from .records import KEY, NOW, item, patch, pending, pointer, record, situation, tombstone
@@ -92,7 +91,7 @@ put, higher    | Held*     | Held*>b       | Held*>b       | Held*         | Hel
 put, ended     | Held*     | Held*>b       | Held*>b       | Held*         | Held*>b       | Held*>b       | Held          | Held*>b>c    | Held*>b    | Held*     | Held*>b       | Held*>b
 promote        | Later     | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Promoted*>b>d | Conflict     | Later      | Later     | Promoted*>b>d | Promoted*>b>d
 promote, older | Later     | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Gone          | Conflict     | Later      | Later     | Conflict      | Conflict
-settle         | NotMine   | Done<b        | Done<b        | Done          | Done*<b       | Done*<b       | Done          | Conflict     | Done<b     | NotMine   | Done<b        | Done<b
+settle         | NotMine   | Done<b        | Done          | Done          | Done*<b       | Done*         | Done          | Conflict     | Done<b     | NotMine   | Done<b        | Done<b
 settle, lower  | NotMine   | Done          | Done          | Done          | Done*         | Done*         | ?             | Conflict     | Done       | NotMine   | Done          | Done
 settle, fork   | NotMine   | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Conflict     | Conflict   | NotMine   | Conflict      | Conflict
 absorb         | Absorbed  | Absorbed*>b   | Absorbed*>b   | Absorbed*     | Absorbed*>b   | Absorbed*>b   | Absorbed      | Absorbed*    | Absorbed*>b| Absorbed  | Absorbed*>b   | Absorbed*>b
@@ -126,13 +125,13 @@ def test_the_table_is_complete() -> None:
     assert ROWS[0][1:] == list(STATES)
     assert [row[0] for row in ROWS[1:]] == list(about(1, ("a", "b")))
     assert {type(call) for call in about(1, ("a", "b")).values()} == {
-        each for each in calls.Call.__args__ if each not in (calls.Fetch, calls.Confirm, calls.Inventory, calls.Heartbeat)
+        each for each in calls.SessionCall.__args__ if each not in (calls.Fetch, calls.Confirm)
     }
 
 
 def test_calls_about_many_records_are_no_matter_of_one() -> None:
     """They have no key, and `decide` says so."""
-    for call in (calls.Confirm(()), calls.Inventory(None, 1)):
+    for call in (calls.Confirm(()), calls.Inventory(None, 1), calls.Many(())):
         assert key_of(call) == b""
         with pytest.raises(TypeError, match=type(call).__name__):
             decide(None, call, HERE, None)
@@ -434,9 +433,11 @@ def test_a_copy_means_the_same_on_every_clock() -> None:
         moved = held and moved_to_clock(held, by)
         for name, call in about(1, ("a", "b")).items():
             here = decide(held, call, at, "b")
-            then = decide(moved, calls.moved_to_clock(call, by), there if at.synced else there._replace(synced_until=there.now), "b")
+            then = decide(
+                moved, encoding.moved_to_clock(call, by), there if at.synced else there._replace(synced_until=there.now), "b"
+            )
             assert then.record == (here.record and moved_to_clock(here.record, by)), (state, name)
-            assert then.reply == calls.moved_to_clock(here.reply, by), (state, name)
+            assert then.reply == encoding.moved_to_clock(here.reply, by), (state, name)
 
 
 def test_a_patch_from_a_later_release_keeps_what_the_record_carries() -> None:

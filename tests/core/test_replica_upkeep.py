@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.calls import Done
-from clustersession.core.record import Digest, Ending, Lifetime, Record, digest, pointer_to, touch_interval
+from clustersession.core.comparing import compare
+from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, digest, touch_interval
 from clustersession.core.replica import (
     BACKUP_EXPIRY_SLACK_S,
     TOMBSTONE_KEPT_S,
     Decision,
-    compare,
     due_at,
     eviction,
     sweep,
@@ -57,14 +58,31 @@ def test_who_holds_nothing_but_is_an_owner_differs() -> None:
 def test_a_node_of_the_key_s_order_keeps_a_pointer_to_what_it_is_asked_about() -> None:
     """So that two histories that no owner connects meet there (finding F14)."""
     asked = compare(None, of(record(4, 5, ("b", "c"))), HERE, "b")
-    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, accepted=False, base=3, last_seen=NOW)), SAME)
+    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, base=4, last_seen=NOW)), SAME)
+
+
+def told(epoch: int, owners: Owners, **more: Any) -> Record:
+    """The pointer that a node keeps of what it was shown a digest of."""
+    return Record(epoch, 0, owners, pointer=True, last_seen=NOW, **({"base": epoch} | more))
+
+
+def test_a_pointer_ranks_as_the_change_it_was_told_of() -> None:
+    """One of an owner that is still pending must not outrank an accepted one that the real owners hold."""
+    held = pointer(4, ("b", "c"))
+    change = pending(6, 5, ("d", "b"), base=3)
+    assert compare(held, of(change), HERE, "d") == (NOTHING, DIFFERENT)
+    assert compare(None, of(change), HERE, "d")[0].record == told(6, ("d", "b"), accepted=False, base=3)
+    followed = compare(held, of(change.but(base=4)), HERE, "d")[0].record
+    assert followed == told(6, ("d", "b"), accepted=False, base=4)
+    settled = compare(followed, of(record(6, 5, ("d", "b"))), HERE, "d")[0].record
+    assert settled == told(6, ("d", "b"))
 
 
 def test_a_pointer_follows_to_a_higher_epoch() -> None:
     """And not to a lower one, nor to another history of its own epoch: those must meet."""
     held = pointer(3, ("b", "c"))
     moved = compare(held, of(record(4, 9, ("c", "d"))), HERE, "d")
-    assert moved == (Decision(Done(), True, pointer_to(held.but(epoch=4, owners=("c", "d"))), unhint=("d",)), SAME)
+    assert moved == (Decision(Done(), True, told(4, ("c", "d")), unhint=("d",)), SAME)
     assert compare(held, of(record(3, 9, ("b", "c"))), HERE, "b") == (Decision(Done(), False, held, unhint=("b",)), SAME)
     for other in (record(2, 9, ("b", "c")), record(3, 9, ("b", "d")), record(4, 1, ("a", "b"))):
         assert compare(held, of(other), HERE, "b") == (NOTHING, DIFFERENT)
@@ -80,6 +98,15 @@ def test_a_retained_copy_goes_when_an_owner_of_the_new_epoch_has_it() -> None:
     assert (nobody[0].record, nobody[0].unhint) == (held, ())
 
 
+def test_a_retained_copy_stays_while_one_owner_alone_may_have_the_change() -> None:
+    """A change that is pending, or has a single owner, is held by one node for certain (finding F15)."""
+    held = pointer(3, ("b", "c"), items={"x": item(b"1")})
+    for change in (pending(4, 1, ("b", "d"), base=3), record(4, 1, ("b", None))):
+        kept = compare(held, of(change), HERE, "b")[0].record
+        assert kept is not None
+        assert kept.items == held.items
+
+
 def test_an_ex_owner_that_keeps_a_pointer_is_not_asked_for_versions() -> None:
     """Epoch and owners are all that it can have right."""
     held = record(2, 5)
@@ -93,7 +120,16 @@ def test_a_change_is_accepted_when_its_new_backup_is_seen_to_hold_it() -> None:
     assert compare(change, of(change), HERE, "b") == (Decision(Done(), True, change.but(accepted=True, base=2)), SAME)
     at_backup = pending(2, 5, ("b", "a"))
     assert compare(at_backup, of(at_backup), HERE, "b") == (Decision(Done(), unhint=("b",)), SAME)
+    known = at_backup.but(accepted=True, base=2)
+    assert compare(at_backup, of(known), HERE, "b") == (Decision(Done(), True, known, unhint=("b",)), SAME)
+    assert compare(change.but(accepted=True, base=2), of(change), HERE, "b") == (NOTHING, DIFFERENT)
     assert compare(change, of(change), HERE, "d") == (Decision(Done(), unhint=("d",)), SAME)
+
+
+def test_what_a_backup_has_merged_is_not_taken_for_the_same() -> None:
+    """Its version is that of the master, who numbers: only the contents show that there is more to tell."""
+    merged = record(2, 5, ("b", "a"), items={"x": item(b"1"), "y": item(b"2")})
+    assert compare(merged, of(record(2, 5, ("b", "a"))), HERE, "b") == (NOTHING, DIFFERENT)
 
 
 # --- sweep -------------------------------------------------------------------------------------------------------------------

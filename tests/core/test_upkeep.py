@@ -8,11 +8,11 @@ from clustersession.core import calls
 from clustersession.core.calls import Absorb, Confirm, Export, Heartbeat, Inventory, Put, Settle
 from clustersession.core.node import State, View
 from clustersession.core.placement import live_order
-from clustersession.core.record import Digest, Key, Record, digest
+from clustersession.core.record import Key, Record, digest
 from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, sync
 
 from .play import REFUSED, SILENT, Played, Script, play
-from .records import KEY, member, pointer, record, tombstone, view
+from .records import KEY, member, pending, pointer, record, tombstone, view
 
 KEY2 = b"2" * 16
 ME, B, C = member("a"), member("b"), member("c")
@@ -109,7 +109,7 @@ def test_a_hint_about_a_session_of_others_is_confirmed_as_it_came() -> None:
         ("a", Absorb): [calls.Absorbed(None, None)],
         ("b", Confirm): [all_confirmed()],
     }
-    assert run_beat(script).calls(Confirm)[0][1].digests == (Digest(KEY, 4, foreign.version, ("c", "d"), True),)
+    assert run_beat(script).calls(Confirm)[0][1].digests == (digest(KEY, foreign),)
 
 
 @pytest.mark.parametrize("failed", [calls.Full(), calls.Broken(), calls.Unreachable("down")])
@@ -263,6 +263,40 @@ def test_the_other_owner_that_holds_nothing_gets_the_copy() -> None:
     played = run_sync(script)
     assert played.outcome is True
     assert played.sent[-3:-1] == [("b", Put(KEY, mine)), ("a", Settle(KEY, 2, ("a", "b"), 5))]
+
+
+def test_a_change_of_owners_that_a_sync_has_finished_is_known_to_both() -> None:
+    """The master accepts it, then the backup is told, then the mark can go: as where a coordinator does it."""
+    mine = pending(2, 5, ("a", "b"))
+    script: Script = {
+        ("a", Inventory): [listed((KEY, mine)), DONE],
+        ("b", Confirm): [all_confirmed((KEY, None))],
+        ("a", Export): [calls.Exported(mine)],
+        ("b", Put): [calls.Held(5)],
+        ("a", Settle): [calls.Done(), calls.Done()],
+        ("b", Settle): [calls.Done()],
+    }
+    played = run_sync(script)
+    assert played.outcome is True
+    assert played.calls(Settle) == [
+        ("a", Settle(KEY, 2, ("a", "b"), calls.NOTHING_HELD)),
+        ("b", Settle(KEY, 2, ("a", "b"), 5)),
+        ("a", Settle(KEY, 2, ("a", "b"), 5)),
+    ]
+
+
+@pytest.mark.parametrize("word", [calls.Conflict(3, ("b", "c")), SILENT])
+def test_a_backup_that_restores_its_master_concludes_nothing_by_itself(word: calls.Reply) -> None:
+    """The master may have moved on before it lost its files: without its word a pending copy stays pending."""
+    mine = pending(2, 5, ("b", "a"))
+    script: Script = {
+        ("a", Inventory): [listed((KEY, mine)), DONE],
+        ("b", Confirm): [all_confirmed((KEY, None))],
+        ("a", Export): [calls.Exported(mine)],
+        ("b", Put): [calls.Held(5)],
+        ("b", Settle): [word],
+    }
+    assert [node for node, _ in run_sync(script).calls(Settle)] == ["b"]
 
 
 def test_a_copy_that_is_not_taken_is_not_settled() -> None:

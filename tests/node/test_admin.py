@@ -21,6 +21,7 @@ def sources(*, ready: bool = True) -> Sources:
         status=lambda: {"node": "a", "members": []},
         ready=lambda: (ready, "ready" if ready else "in the first sync"),
         counters=lambda: {"loads_total": 3},
+        drain=lambda: None,
     )
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from clustersession.middleware.assembly import NoAsyncPeers
 from clustersession.node.discovery import Seeds
 from clustersession.node.heart import UNREADY_S_MAX, Heart
+from clustersession.node.mending import Mending
 from clustersession.runtime.async_driver import AsyncDriver
+from clustersession.runtime.duty import Duty
 from clustersession.runtime.keeper import Keeper
 
 from ..core.records import member
@@ -34,7 +36,8 @@ async def beating() -> AsyncIterator[tuple[Fixture, Stuck, Heart]]:
     fixture = Fixture()
     keeper = Stuck(fixture.host, member("a"), TIMEOUTS)
     peers = NoAsyncPeers()
-    heart = Heart(keeper, AsyncDriver(fixture.host, peers, peers.hedge_delay), peers, Seeds(()), lambda: RING, TIMEOUTS)
+    driver = AsyncDriver(fixture.host, peers, peers.hedge_delay)
+    heart = Heart(keeper, driver, peers, Seeds(()), lambda: RING, TIMEOUTS, Mending(Duty(keeper), driver))
     loops = asyncio.create_task(heart.run())
     try:
         yield fixture, keeper, heart

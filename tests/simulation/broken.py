@@ -77,8 +77,23 @@ def upsert_instead_of_update(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica, "_deliver", delivered)
 
 
+def rotate_what_was_read(patch: pytest.MonkeyPatch) -> None:
+    """The new session gets what the old one held a moment ago; writes go on meanwhile, and the old one ends regardless."""
+    freeze, end = replica._freeze, replica._end
+
+    def frozen(record: Record | None, call: calls.Freeze, at: replica.Situation) -> Decision:
+        return freeze(record, call, at)._replace(write=False)
+
+    def ended(record: Record | None, call: calls.End, at: replica.Situation) -> Decision:
+        return end(record, calls.End(call.key, call.reason, call.owners, call.epoch, call.grace), at)
+
+    patch.setattr(replica, "_freeze", frozen)
+    patch.setattr(replica, "_end", ended)
+
+
 BUILDS: dict[str, Break] = {
     "ack before the backup": ack_before_the_backup,
     "no epoch check": no_epoch_check,
     "upsert instead of update": upsert_instead_of_update,
+    "rotate what was read": rotate_what_was_read,
 }

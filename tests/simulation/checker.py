@@ -34,10 +34,20 @@ class Story:
     end_started: float | None = None
     end_acked: float | None = None
     excused: bool = False  # every copy with its last acked state was lost with the files of crashed hosts
+    successor: Story | None = None  # the session that a rotation made of it
 
     def wrote(self, write: Write, now: float) -> None:
         write.acked = now
         self.acked.setdefault(write.key, []).append(write)
+        if self.successor is not None:
+            self.successor.wrote(write, now)
+
+    def rotated_to(self, new: Story) -> None:
+        """What was acked until now, and what is still acked for a request that began before, is in the new session."""
+        new.writes |= self.writes
+        new.acked = {key: list(writes) for key, writes in self.acked.items()}
+        new.excused = self.excused
+        self.successor = new
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,21 @@ def start_fault(world: World, kind: str) -> Stop:
             return node.resume
         case "silence":
             return _silence(world, node)
+        case "cut" | "half cut":
+            return _cut(world, node, one_way=kind == "half cut")
     return _noise(world, kind)
 
 
 def _silence(world: World, node: SimulatedNode) -> Stop:
     world.network.silent.add(node.name)
     return world.network.silent.clear
+
+
+def _cut(world: World, node: SimulatedNode, *, one_way: bool) -> Stop:
+    """One link of many: both ends are alive, and everybody else reaches them."""
+    other = world.random.choice([each for each in world.nodes.values() if each is not node])
+    world.network.cut |= {(node.name, other.name)} if one_way else {(node.name, other.name), (other.name, node.name)}
+    return world.network.cut.clear
 
 
 def _noise(world: World, kind: str) -> Stop:

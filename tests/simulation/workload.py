@@ -198,7 +198,7 @@ class User:
             if isinstance(outcome, Rotated) and self._answered(start, node):
                 self.world.counts["rotations"] += 1
                 story.end_acked = self.world.now
-                new.writes |= story.writes
+                story.rotated_to(new)
                 new.wrote(write, self.world.now)
                 if self.cookie is None:
                     placement = outcome.saved.placement

@@ -12,7 +12,6 @@ from ..record import Key, Record
 from .outcome import Cluster, Placement
 
 TRIES_MAX: Final = 2
-NOTHING_HELD: Final = -1  # a settlement that drops no hint yet
 
 
 def moved(
@@ -55,7 +54,7 @@ def _settled(key: Key, record: Record, version: int) -> Operation[tuple[Placemen
     """Both hold it. Accepted it is if the survivor has not moved on meanwhile; only then the backup is told."""
     survivor, backup = record.owners
     assert backup is not None
-    answer = yield Ask(survivor, calls.Settle(key, record.epoch, record.owners, NOTHING_HELD))
+    answer = yield Ask(survivor, calls.Settle(key, record.epoch, record.owners, calls.NOTHING_HELD))
     match answer:
         case calls.Done():
             told = yield Ask(backup, calls.Settle(key, record.epoch, record.owners, version))

@@ -19,6 +19,12 @@ class Cluster(NamedTuple):
     def me(self) -> str:
         return self.view.me
 
+    @property
+    def leaving(self) -> bool:
+        """Whether this host is on its way out: it takes nothing new."""
+        myself = self.view.get(self.view.me)
+        return myself is not None and myself.state.departing
+
 
 class Target(NamedTuple):
     """The session a verified ID names. An owner is None if no member has its tag; no backup: `single`."""

@@ -143,9 +143,12 @@ def _spread_end(key: Key, master: str, backup: str, gone: calls.Gone) -> Operati
 def new_record(
     cluster: Cluster, key: Key, *, now: float, patch: Patch, principal: str | None, auth_time: float | None, lifetime: Lifetime
 ) -> Record:
-    """The first version of a session that this host will master."""
-    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,))
-    empty = Record(1, 0, (cluster.me, backup), created=now, last_seen=now, lifetime=lifetime, base=1)
+    """The first version of a session that this host will master, or another one if this host is on its way out."""
+    master = cluster.me
+    if cluster.leaving:
+        master = choose_backup(cluster.view, key, zone="", without=(cluster.me,)) or cluster.me
+    backup = choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master})
+    empty = Record(1, 0, (master, backup), created=now, last_seen=now, lifetime=lifetime, base=1)
     return patched(empty, patch, 1).but(principal=principal, auth_time=auth_time)
 
 

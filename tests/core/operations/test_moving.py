@@ -10,7 +10,7 @@ from clustersession.core import calls
 from clustersession.core.calls import Absorb, Export, Promote, Put, Settle
 from clustersession.core.effects import Operation
 from clustersession.core.operations import Cluster, Placement
-from clustersession.core.operations.moving import NOTHING_HELD, completed, moved, taught
+from clustersession.core.operations.moving import completed, moved, taught
 from clustersession.core.record import Record
 
 from ..play import REFUSED, SILENT, Played, Script, play
@@ -46,7 +46,7 @@ def test_a_survivor_takes_a_new_backup_and_both_learn_when_it_is_settled() -> No
     assert played.sent == [
         ("a", Promote(KEY, 1, ("a", "e"), "b")),
         ("e", Put(KEY, change.record)),
-        ("a", Settle(KEY, 2, ("a", "e"), NOTHING_HELD)),
+        ("a", Settle(KEY, 2, ("a", "e"), calls.NOTHING_HELD)),
         ("e", Settle(KEY, 2, ("a", "e"), 3)),
         ("a", Settle(KEY, 2, ("a", "e"), 3)),
     ]

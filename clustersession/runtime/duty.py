@@ -1,0 +1,53 @@
+"""When a node looks after the owners of its sessions: repair when members come or go. Driven by the node and the simulation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..core.effects import Operation
+from ..core.operations import Cluster
+from ..core.repair import Progress, Surroundings, repair
+from .keeper import Keeper
+
+RETRY_S: Final = 1.0
+ROUND_EVERY_S: Final = 60.0
+REPAIR_SHARE: Final = 0.5  # of the node's time; its peers' requests get the other half
+
+
+class Duty:
+    """`progress.owed`: sessions that would have fewer than two copies without this node, as last counted."""
+
+    def __init__(self, keeper: Keeper, *, min_copies: int = 1, zone: str = "") -> None:
+        self.keeper, self.progress = keeper, Progress()
+        self._min_copies, self._zone = min_copies, zone
+        self._seen: object = None
+        self._again_at = 0.0
+        self._at = Surroundings(
+            cluster=self._cluster,
+            survey=keeper.host.survey,
+            now=keeper.host.clock,
+            leaving=lambda: keeper.leaving,
+            share=lambda: 1.0 if keeper.leaving else REPAIR_SHARE,
+        )
+
+    def _cluster(self) -> Cluster:
+        return Cluster(self.keeper.view(), self._min_copies, self._zone)
+
+    def leave(self) -> None:
+        """From now on this node takes nothing new, and owes all it has."""
+        self.progress.owed = None
+        self.keeper.leave()
+
+    @property
+    def due(self) -> bool:
+        """Whether to look through all sessions now: at once when a member has come or gone, else once a minute."""
+        if self.keeper.leaving or not self.keeper.may_repair:
+            return False
+        return self.keeper.states() != self._seen or self.keeper.host.clock() >= self._again_at
+
+    def done_once(self) -> Operation[bool]:
+        """One pass over all sessions. Whether nothing is owed any more."""
+        states = self.keeper.states()
+        complete = yield from repair(self._at, self.progress)
+        self._seen, self._again_at = states, self.keeper.host.clock() + (ROUND_EVERY_S if complete else RETRY_S)
+        return complete
