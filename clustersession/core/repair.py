@@ -19,6 +19,7 @@ from .record import Key, Record, accepted, digest, is_live
 from .together import CALLS_MAX, together
 
 STEPS_MAX: Final = 4
+AT_ONCE: Final = 2 * CALLS_MAX  # so that a node has the next message while it carries out the one before
 SURVEYED_AT_ONCE: Final = 256
 RECENT_S: Final = 900.0
 
@@ -61,10 +62,10 @@ def repair(at: Surroundings, progress: Progress) -> Operation[bool]:
     leaving = at.leaving()
     keys = yield from _surveyed(at, leaving=leaving)
     left_over = 0
-    for first in range(0, len(keys), CALLS_MAX):
+    for first in range(0, len(keys), AT_ONCE):
         if at.leaving() != leaving:
             return False
-        batch = keys[first : first + CALLS_MAX]
+        batch = keys[first : first + AT_ONCE]
         progress.owed = len(keys) - first + left_over
         began, cluster = at.now(), at.cluster()
         mended = yield from together([placed_anew(cluster, key, leaving=leaving) for key in batch])

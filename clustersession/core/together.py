@@ -63,15 +63,21 @@ def _input_of(effect: Effect, replies: tuple[Reply, ...]) -> Any:
 
 def _asked(asks: Sequence[Ask]) -> Operation[list[Reply]]:
     """The replies to `asks`, in their order."""
+    if not asks:
+        return []
     parcels = list(_parcels(asks))
     answers = yield AskAll(tuple(Ask(node, Many(_calls(asks, places))) for node, places in parcels))
     replies: list[Reply] = [NOT_TOGETHER] * len(asks)
     for (_, places), answer in zip(parcels, answers, strict=True):
-        complete = isinstance(answer, Each) and len(answer.replies) == len(places)
-        each = answer.replies if isinstance(answer, Each) and complete else (answer,) * len(places)
-        for place, reply in zip(places, each, strict=True):
+        for place, reply in zip(places, _unpacked(answer, len(places)), strict=True):
             replies[place] = reply
     return replies
+
+
+def _unpacked(answer: Reply, count: int) -> Sequence[Reply]:
+    if not isinstance(answer, Each):
+        return (answer,) * count
+    return answer.replies if len(answer.replies) == count else (NOT_TOGETHER,) * count
 
 
 def _calls(asks: Sequence[Ask], places: list[int]) -> tuple[SessionCall, ...]:
