@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from .core.calls import Call, Reply
@@ -77,6 +77,14 @@ class Store(Protocol):
         ...
 
     def set_board(self, name: str, data: bytes | None) -> None: ...
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add to the counters of the host, which all its processes share."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """The counters of the host."""
+        ...
 
     def stats(self) -> StoreStats: ...
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..config import Config
+from ..config import Address, Config
 from ..core.keyring import KeyRing
-from ..errors import ClusterSessionError
+from ..errors import ClusterSessionError, StoreRefused
 from ..settings import is_loopback, load_settings, notes, process_environ, unresolved_peers
 from ..store.locks import NodeLock
-from ..store.place import make_private, place_for
+from ..store.place import DATA_DIR, make_private, place_for
 from ..store.sizing import store_bytes
 
 WRONG_EXIT: Final = 78
@@ -78,13 +80,35 @@ def _peers(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _place(config: Config, place: Path) -> Iterator[tuple[str, str]]:
-    if place.is_dir():
+    there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    if not os.path.isdir(there):  # noqa: PTH112  (Path.is_dir raises where this user may not look)
+        raise StoreRefused(f"{there} is no directory. Let {DATA_DIR} name one.")
+    if there == place:
         make_private(place)  # exists, so this only looks
-    there = next(each for each in (place, *place.parents) if each.is_dir())
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield "note", f"place: user {os.geteuid()} cannot create {place}; the user that the app runs as must be able to."
     size = store_bytes(there, config.limits.store_bytes_max, own=_used(place))
     yield "ok", f"place: {place} has room for {size // 2**20} MiB"
     holder = NodeLock(place).holder()
-    yield "ok", "node: none runs now" if holder is None else f"node: runs as process {holder or 'of another container'}"
+    if holder is not None:
+        yield "ok", f"node: runs as process {holder or 'of another container'}"
+        return
+    yield "ok", "node: none runs now"
+    for setting, address in (("LISTEN", config.listen), ("ADMIN_LISTEN", config.admin_listen)):
+        why = None if address is None else _why_not_listening(address)
+        if why is not None:
+            yield "note", f"CLUSTERSESSION_{setting}: a node could not listen on {address} here now ({why})."
+
+
+def _why_not_listening(address: Address) -> str | None:
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _used(place: Path) -> int:

@@ -1,10 +1,9 @@
 """The command `clustersession`: what it takes, and what it exits with.
 
 Exit codes: 0 all is well; 1 the node says that it is not ready; 2 the command line is wrong; 69 the node cannot be asked;
-75 sessions could not be
-handed over; 78 a setting or the store's place is wrong. `run` exits as the app does, 126 or 127 if there is no such command. 3 and 4 are
-never used: a node that outlived its worker is a child of gunicorn's master in a container, which takes these two for a
-worker that cannot start, and stops.
+75 sessions could not be handed over; 78 a setting or the store's place is wrong. `run` exits as the app does, 126 or 127 if
+there is no such command. 3 and 4 are never used: a node that outlived its worker is a child of gunicorn's master in a
+container, which takes these two for a worker that cannot start, and stops.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import clustersession
 
 from ..errors import ClusterSessionError, ConfigError, StoreRefused
 from ..node.spawn import SPAWNED
-from . import check, node, show
+from . import balancer, check, node, show
 
 UNAVAILABLE_EXIT: Final = 69
 CONFIG_EXIT: Final = 78
@@ -72,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("tags", help="the tags by which a balancer can route on the cookie")
     one.set_defaults(run=show.tags)
+
+    balancer.add_balancers(commands.add_parser("lb", help="print a balancer's configuration that routes by the cookie"))
 
     key = commands.add_parser("key", help="keys for the ring").add_subparsers(required=True, metavar="COMMAND")
     one = key.add_parser("new", help="print a fresh key, as CLUSTERSESSION_SECRET takes it")

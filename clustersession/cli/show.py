@@ -47,7 +47,7 @@ def _free_kid() -> int:
 
 def status(options: argparse.Namespace) -> int:
     """What the node says of itself. Exits with 1 while it is not ready."""
-    found, ready = _asked("/status"), _asked("/readyz")
+    found, ready = asked("/status"), asked("/readyz")
     if options.json:
         print(json.dumps(found.json(), indent=2))
     else:
@@ -58,11 +58,11 @@ def status(options: argparse.Namespace) -> int:
 
 def drain(options: argparse.Namespace) -> int:
     """Has this host's node hand over its sessions, and says what is still owed until nothing is."""
-    _asked("/drain", method="POST")
+    asked("/drain", method="POST")
     deadline = time.monotonic() + options.timeout
     owed: int | None = None
     while time.monotonic() < deadline:
-        before, owed = owed, _asked("/status").json()["debt"]
+        before, owed = owed, asked("/status").json()["debt"]
         if owed != before:
             print("counting" if owed is None else f"{owed} sessions to hand over", flush=True)
         if owed == 0:
@@ -73,7 +73,7 @@ def drain(options: argparse.Namespace) -> int:
 
 def tags(_: argparse.Namespace) -> int:
     """A line for each member and key: the tag that the IDs begin with whose master it is, its name, its state, the key."""
-    for member in _asked("/status").json()["members"]:
+    for member in asked("/status").json()["members"]:
         for kid, tag in member["tags"].items():
             print(f"{tag} {member['identity']} {member['state']} key {kid}")
     return 0
@@ -93,7 +93,7 @@ def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _asked(path: str, method: str = "GET") -> httpx.Response:
+def asked(path: str, method: str = "GET") -> httpx.Response:
     """The control listener's answer. Raises `ClusterSessionError` if there is none, or it refuses."""
     try:
         import httpx

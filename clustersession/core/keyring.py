@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ..errors import ConfigError
 
 SETTING: Final = "CLUSTERSESSION_SECRET"
-REMEDY: Final = 'Make one with: python -c "import secrets; print(secrets.token_urlsafe(32))" and give it to every host.'
+REMEDY: Final = "Make one with `clustersession key new` and give the same one to every host."
 SECRET_LENGTH_MIN: Final = 32
 DISTINCT_MIN: Final = 6  # of 32 random decimal digits fewer than this are different once in ten million
 KID_MAX: Final = 255

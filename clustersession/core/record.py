@@ -238,4 +238,7 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(data: bytes) -> Record:
     """Raises `msgspec.DecodeError` for anything that is not a record."""
-    return _decode(data)
+    try:
+        return _decode(data)
+    except UnicodeDecodeError as error:  # which msgspec lets out for a text that is none
+        raise msgspec.DecodeError(str(error)) from None

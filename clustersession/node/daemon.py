@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .. import hostclock
@@ -70,7 +70,6 @@ class _Node:
 
     def __init__(self, config: Config, store: LmdbStore, *, drains: bool) -> None:
         self.config, self._drains = config, drains
-        self._drain: Callable[[], object] = lambda: None
         self.counters = Counters()
         self.ring = RingSource(config, hostclock.now)
         check_same_secret(store.board, store.set_board, ring_fingerprint(self.ring()), is_node=True)
@@ -106,8 +105,7 @@ class _Node:
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
         seeds = Seeds(self.config.peers)
         self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
-        self._drain = lambda: orders.leave.set()
-        admin = await self._admin()
+        admin = await self._admin(orders)
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
             return await self._serve(orders, self.heart)
@@ -174,13 +172,13 @@ class _Node:
 
     # --- the control listener ----------------------------------------------------------------------------------------------
 
-    async def _admin(self) -> AdminListener | None:
+    async def _admin(self, orders: Orders) -> AdminListener | None:
         if self.config.admin_listen is None:
             return None
         admin = AdminListener(
             self.config.admin_listen,
             self.config.admin_token,
-            Sources(self._status, self._ready, self._samples, lambda: self._drain()),
+            Sources(self._status, self._ready, self._samples, orders.leave.set),
         )
         await admin.start()
         return admin
@@ -206,7 +204,7 @@ class _Node:
     def _debt(self) -> int | None:
         """Sessions that still need this node for their second copy; None before the first count."""
         assert self.heart is not None
-        return self.heart.mending.duty.progress.owed
+        return self.heart.mending.duty.debt
 
     def _samples(self) -> Mapping[str, int | float]:
         stats = self.host.store.stats()
@@ -220,7 +218,8 @@ class _Node:
             "synced": int(self._keeper().synced),
             "debt": self._debt() or 0,
         }
-        counts = {f"{name}_total": count for name, count in self.counters.snapshot().items()}
+        self.counters.hand_in(self.host.store)
+        counts = {f"{name}_total": count for name, count in self.host.store.counts().items()}
         return {**gauges, **counts}
 
 

@@ -15,12 +15,13 @@ REPAIR_SHARE: Final = 0.5  # of the node's time; its peers' requests get the oth
 
 
 class Duty:
-    """`progress.owed`: sessions that would have fewer than two copies without this node, as last counted."""
+    """Repair and drain of one node, pass by pass; `debt` says how far it is."""
 
     def __init__(self, keeper: Keeper, *, min_copies: int = 1, zone: str = "") -> None:
         self.keeper, self.progress = keeper, Progress()
         self._min_copies, self._zone = min_copies, zone
-        self._seen: object = None
+        self._seen: object = None  # who was in which state before the last pass that is over
+        self._looked_at: object = None  # the same of the pass that began last
         self._again_at = 0.0
         self._at = Surroundings(
             cluster=self._cluster,
@@ -39,6 +40,13 @@ class Duty:
         self.keeper.leave()
 
     @property
+    def debt(self) -> int | None:
+        """Sessions that still need this node for their second copy; None while that is not known: before the first survey, and
+        when a member has come or gone since."""
+        known = self.keeper.leaving or self.keeper.states() == self._looked_at
+        return self.progress.owed if known else None
+
+    @property
     def due(self) -> bool:
         """Whether to look through all sessions now: at once when a member has come or gone, else once a minute."""
         if self.keeper.leaving or not self.keeper.may_repair:
@@ -48,6 +56,9 @@ class Duty:
     def done_once(self) -> Operation[bool]:
         """One pass over all sessions. Whether nothing is owed any more."""
         states = self.keeper.states()
+        if states != self._looked_at and not self.keeper.leaving:
+            self.progress.owed = None
+        self._looked_at = states
         complete = yield from repair(self._at, self.progress)
         self._seen, self._again_at = states, self.keeper.host.clock() + (ROUND_EVERY_S if complete else RETRY_S)
         return complete

@@ -89,7 +89,7 @@ class Visit:
             raise SessionUnavailable(self._outcome.why)
 
     def load_here(self) -> bool:
-        """Fill `session` from this host's own store, if this host may answer alone, whomever the ID names. No driver is needed."""
+        """Fill `session` from this host's own store, if this host may answer alone, whomever the ID names. Needs no driver."""
         engine, ticket = self._engine, self.ticket
         if self._outcome is not None or ticket is None:
             return True

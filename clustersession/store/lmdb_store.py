@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 4
 _BOARD_NAME: Final = b"b"
 _BORN: Final = b"B"
+_COUNTER: Final = b"c"
 _BROKEN: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError, lmdb.VersionMismatchError)
 _FULL: Final = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)  # DiskError is LMDB's ENOSPC
 
@@ -121,6 +122,12 @@ class LmdbStore:
 
         self._writing(BOARD, write)
 
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        self._writing(BOARD, lambda env, _: _add_counts(env, counts))
+
+    def counts(self) -> dict[str, int]:
+        return self._reading(BOARD, _counts)
+
     def stats(self) -> StoreStats:
         counts = [self._reading(number, shard.counts) for number in range(SHARDS)]
         return StoreStats(
@@ -217,6 +224,25 @@ class LmdbStore:
             raise Corrupt(f"{self.place}: sixteenth {number:x} of the store is broken ({error})") from error
         elif "closed" not in str(error):  # closed: by a fork in another thread, it will be opened again
             raise StoreError(f"{self.place}: {error}") from error
+
+
+def _add_counts(env: lmdb.Environment, counts: Mapping[str, int]) -> None:
+    with env.begin(write=True) as txn:
+        for name, count in counts.items():
+            row = _COUNTER + name.encode()
+            txn.put(row, rows.pack_number(rows.number_of(txn.get(row)) + count))
+        txn.commit()
+
+
+def _counts(txn: lmdb.Transaction[bytes]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    cursor = txn.cursor()
+    if cursor.set_range(_COUNTER):
+        for row, value in cursor.iternext():
+            if not row.startswith(_COUNTER):
+                break
+            found[row[len(_COUNTER) :].decode()] = rows.number_of(value)
+    return found
 
 
 def _clear(env: lmdb.Environment, kept: dict[bytes, bytes]) -> None:

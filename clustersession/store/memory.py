@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ..errors import StoreFull
@@ -76,6 +76,7 @@ class MemoryStore:
         self._evict: _Index[tuple[int, int]] = _Index()
         self._hints: dict[str, dict[bytes, float]] = {}
         self._board: dict[str, bytes] = {}
+        self._counts: dict[str, int] = {}
         self._bytes = 0
 
     def __repr__(self) -> str:
@@ -185,6 +186,15 @@ class MemoryStore:
                 self._board.pop(name, None)
             else:
                 self._board[name] = data
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        with self._lock:
+            for name, count in counts.items():
+                self._counts[name] = self._counts.get(name, 0) + count
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
 
     def stats(self) -> StoreStats:
         with self._lock:

@@ -72,9 +72,9 @@ def make_private(place: Path) -> None:
 
     Raises `StoreRefused` if either is a symbolic link, `place` is open to others, or others could put their own there.
     """
-    place.parent.parent.mkdir(parents=True, exist_ok=True)
     for directory in (place.parent, place):
         try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
             found = directory.lstat()
         except OSError as error:

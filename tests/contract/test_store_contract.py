@@ -234,6 +234,18 @@ def test_board(store: Store) -> None:
     assert store.board("members") is None
 
 
+def test_counts_add_up(store: Store) -> None:
+    """Each process adds its own; they are no entries and no board values."""
+    assert store.counts() == {}
+    store.add_counts({"late_write": 2, "session_lost": 1})
+    store.set_board("late_write", b"table")
+    store.add_counts({"late_write": 3, "störung": 1})
+    assert store.counts() == {"late_write": 5, "session_lost": 1, "störung": 1}
+    assert (store.stats().entries, store.board("session_lost")) == (0, None)
+    store.wipe()
+    assert store.counts() == {}
+
+
 def test_stats(store: Store) -> None:
     """Entries are counted, bytes grow with them and stay under their maximum."""
     empty = store.stats()

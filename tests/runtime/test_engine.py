@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from clustersession.errors import ConfigError
+from clustersession.errors import ConfigError, StoreFull
 from clustersession.runtime.board import Board, write_board
-from clustersession.runtime.engine import NODE_SILENT_S, Engine, SystemEntropy
+from clustersession.runtime.counters import Counters
+from clustersession.runtime.engine import HANDED_IN_AFTER_S, NODE_SILENT_S, Engine, SystemEntropy
+from clustersession.store.memory import MemoryStore
 from clustersession.testing.in_process import InProcessCluster
 
 
@@ -106,3 +108,31 @@ def test_the_view_of_the_members_is_renewed() -> None:
     after = made.cluster()
     assert not after.view.reachable("b")
     assert before.view.reachable("b")
+
+
+def test_what_a_worker_counts_reaches_the_host() -> None:
+    """Within seconds of traffic, so that the node can show what happened in all workers."""
+    clock = Clock()
+    worker = engine(clock, Starter())
+    silent_since(worker, clock.now)
+    worker.count("late_write", 3)
+    worker.visit((), blocking=True)
+    eventually(lambda: worker.host.store.counts().get("late_write") == 3)
+    worker.count("late_write")
+    clock.now += HANDED_IN_AFTER_S
+    silent_since(worker, clock.now)
+    worker.visit((), blocking=True)
+    eventually(lambda: worker.host.store.counts().get("late_write") == 4)
+
+
+def test_what_could_not_be_handed_in_is_kept() -> None:
+    """A host whose store takes nothing at the moment loses no count."""
+
+    class Full(MemoryStore):
+        def add_counts(self, counts: Mapping[str, int]) -> None:
+            raise StoreFull("no room")
+
+    counters = Counters()
+    counters.count("late_write", 2)
+    counters.hand_in(Full(now=Clock()))
+    assert counters.snapshot() == {"late_write": 2}
