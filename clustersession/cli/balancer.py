@@ -23,6 +23,7 @@ from .show import asked
 STALE_EXIT: Final = 1
 _OWNER_CHARS: Final = 8  # the identity's half of a tag: it stays when the peer port changes
 _is_host = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*").fullmatch
+_is_identity = re.compile(r"[A-Za-z0-9._:-]+").fullmatch  # a peer's word must not become a line of the configuration
 _is_plain_name = re.compile(r"[A-Za-z0-9._-]+").fullmatch
 
 
@@ -101,7 +102,7 @@ def _places(options: argparse.Namespace, members: Sequence[Mapping[str, Any]]) -
         options.parser.error("two --app name the same identity")
     for member in members:
         identity, state = member["identity"], member["state"]
-        if identity in places or state == "left":
+        if identity in places or state == "left" or not _is_identity(identity):
             continue
         if options.app_port is not None:
             places[identity] = _beside(options, identity, member["address"])

@@ -1,3 +1,5 @@
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +148,44 @@ def test_check_finds_a_place_without_room(
     monkeypatch.setenv("CLUSTERSESSION_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("CLUSTERSESSION_MAX_BYTES", "900000GiB")
     assert findings(capsys, code=78)["wrong"][0].startswith("CLUSTERSESSION_MAX_BYTES: it asks for")
+
+
+@pytest.mark.usefixtures("secret")
+def test_check_finds_a_place_that_is_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There is no use in the room around it."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLUSTERSESSION_DATA_DIR", str(tmp_path / "file" / "deep"))
+    assert findings(capsys, code=78)["wrong"] == [f"{tmp_path}/file is no directory. Let CLUSTERSESSION_DATA_DIR name one."]
+
+
+@pytest.mark.usefixtures("secret")
+def test_check_notes_a_place_that_this_user_cannot_make(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may be run by another user than the app, so that is no mistake."""
+    monkeypatch.setenv("CLUSTERSESSION_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as root everything can be written to
+    assert any("cannot create" in each and str(tmp_path) in each for each in findings(capsys)["note"])
+
+
+@pytest.mark.usefixtures("secret")
+def test_check_notes_a_port_that_is_taken_and_an_address_of_another_host(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What keeps a node from starting here is said before it is started; elsewhere the address may be right."""
+    monkeypatch.setenv("CLUSTERSESSION_DATA_DIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("CLUSTERSESSION_LISTEN", f"127.0.0.1:{port}")
+        monkeypatch.setenv("CLUSTERSESSION_ADMIN_LISTEN", "192.0.2.1:10061")
+        monkeypatch.setenv("CLUSTERSESSION_ADMIN_TOKEN", "t" * 20)
+        found = [each for each in findings(capsys)["note"] if "could not listen" in each]
+    assert found == [
+        f"CLUSTERSESSION_LISTEN: a node could not listen on 127.0.0.1:{port} here now (Address already in use).",
+        "CLUSTERSESSION_ADMIN_LISTEN: a node could not listen on 192.0.2.1:10061 here now (Cannot assign requested address).",
+    ]
 
 
 # --- the node that is not there -------------------------------------------------------------------------------------------------
