@@ -2,13 +2,14 @@
 #   make test     the whole suite            make demo        three hosts and a balancer, on one page
 #   make lint     ruff, mypy, imports        make demo-check  the same without a page: kills hosts, counts what was lost
 #   make bench    what a session costs       make format      put the code into the one format
+#   make suites   the session tests of Django, Flask and Starlette over our integrations (downloads their sources)
 PYTHON ?= python3
 VENV ?= .venv
 BIN ?= $(VENV)/bin
 READY ?= $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help test lint pytest ruff types imports format bench demo demo-check clean
+.PHONY: help test lint pytest suites ruff types imports format bench demo demo-check clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -17,6 +18,9 @@ lint: ruff types imports
 
 pytest: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+suites: $(READY)
+	$(BIN)/python -m tests.suites $(ARGS)
 
 ruff: $(READY)
 	$(BIN)/ruff check .
@@ -51,4 +55,4 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .suites .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -46,21 +46,28 @@ def _check_cookie(cookie: CookieConfig) -> None:
                 f"{each!r} needs the Secure attribute",
                 "Set CLUSTERSESSION_COOKIE_SECURE=1, or choose a name without prefix.",
             )
-        if each.startswith("__Host-") and (cookie.domain is not None or cookie.path != "/"):
-            raise ConfigError(
-                name, f"{each!r} allows no Domain and only Path=/", "Drop the domain and path, or name the cookie '__Secure-cs'."
-            )
+        if each.startswith("__Host-"):
+            _check_host_only(each, cookie)
     if cookie.samesite not in ("Lax", "Strict", "None"):
         raise ConfigError(
             "CLUSTERSESSION_COOKIE_SAMESITE", f"{cookie.samesite!r} is not one of Lax, Strict, None", "Choose one of these."
         )
-    if (cookie.samesite == "None" or cookie.partitioned) and not cookie.secure:
-        raise ConfigError(
-            "CLUSTERSESSION_COOKIE_SAMESITE", "SameSite=None and Partitioned need Secure", "Set CLUSTERSESSION_COOKIE_SECURE=1."
-        )
+    for setting, given in (("SAMESITE", cookie.samesite == "None"), ("PARTITIONED", cookie.partitioned)):
+        if given and not cookie.secure:
+            problem = "browsers take it only with the Secure attribute"
+            raise ConfigError(f"CLUSTERSESSION_COOKIE_{setting}", problem, "Set CLUSTERSESSION_COOKIE_SECURE=1, or unset it.")
     for setting, text in (("CLUSTERSESSION_COOKIE_DOMAIN", cookie.domain), ("CLUSTERSESSION_COOKIE_PATH", cookie.path)):
         if text is not None and not _is_attribute(text):
             raise ConfigError(setting, f"{text[:64]!r} cannot stand in a cookie", "Use printable ASCII without ';'.")
+
+
+def _check_host_only(name: str, cookie: CookieConfig) -> None:
+    """What browsers demand of a cookie with the prefix __Host- (RFC 6265bis, 4.1.3.2)."""
+    remedy = "Unset it, or name the cookie otherwise: CLUSTERSESSION_COOKIE_NAME=__Secure-cs."
+    if cookie.domain is not None:
+        raise ConfigError("CLUSTERSESSION_COOKIE_DOMAIN", f"a cookie named {name!r} can have no domain", remedy)
+    if cookie.path != "/":
+        raise ConfigError("CLUSTERSESSION_COOKIE_PATH", f"a cookie named {name!r} can have no other path than '/'", remedy)
 
 
 def _is_attribute(text: str) -> bool:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from html import escape
 from typing import Any
 from urllib.parse import parse_qs
 
 from .cluster import Cluster, FaultFailed
 from .http1 import Request, Response
 
-ACTIONS = ("kill", "pause", "silence", "resume", "restart", "start")
+ACTIONS = {  # in which states of a host each makes sense
+    "kill": ("running", "paused", "silent"),
+    "pause": ("running",),
+    "silence": ("running",),
+    "resume": ("paused", "silent"),
+    "restart": ("running", "paused"),
+    "start": ("dead",),
+}
+_NAMES = {"flask": "Flask", "django": "Django", "fastapi": "FastAPI"}
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>clustersession demo</title>
 <meta name="viewport" content="width=device-width,initial-scale=1"><style>
 body{font:15px/1.5 system-ui,sans-serif;margin:0;background:#eef;color:#222;display:grid;grid-template-rows:auto 1fr;height:100vh}
 #panel{padding:.6rem 1rem;background:#fff;border-bottom:1px solid #ccd}h1{font-size:1.1rem;margin:.2rem 0}
-table{border-collapse:collapse}td{padding:.15rem .9rem .15rem 0}button{font:inherit;padding:.05rem .6rem;margin-right:.2rem}
-.up{color:#171}.down{color:#a11}iframe{border:0;width:100%;height:100%}#said{color:#555;margin-left:1rem}
-</style></head><body><div id="panel"><h1>The shop in FRAMEWORK on HOSTS app hosts <span id="said"></span></h1>
-<table id="hosts"></table></div><iframe src="/"></iframe><script>
+table{border-collapse:collapse}td{padding:.15rem .9rem .15rem 0;white-space:nowrap}td:nth-child(2),td:nth-child(3){min-width:4rem}
+p{margin:.2rem 0;color:#555}button{font:inherit;padding:.05rem .6rem;margin-right:.2rem}#said{color:#222;min-height:1.5em}
+.up{color:#171}.down{color:#a11}iframe{border:0;width:100%;height:100%}
+</style></head><body><div id="panel"><h1>The shop in FRAMEWORK on HOSTS app hosts</h1>
+<p>Log in below and fill the cart. Each click goes to the next host. Then kill the master of your session, and go on clicking.</p>
+<table id="hosts"></table><p id="said"></p></div><iframe src="/" title="the shop"></iframe><script>
 const actions = ACTIONS, said = document.getElementById("said"), table = document.getElementById("hosts");
+let shown = "";
 async function order(host, action) {
   said.textContent = action + " " + host + " ...";
   const answer = await fetch("/_demo/order", {method: "POST", body: new URLSearchParams({host, action})});
@@ -33,19 +43,21 @@ function row(name, host) {
   tr.children[1].className = host.state === "running" ? "up" : "down";
   tr.children[2].className = host.up ? "up" : "down";
   const td = tr.appendChild(document.createElement("td"));
-  for (const action of actions) {
+  for (const [action, states] of Object.entries(actions)) {
     const button = td.appendChild(document.createElement("button"));
-    button.textContent = action; button.onclick = () => order(name, action);
+    button.textContent = action; button.disabled = !states.includes(host.state); button.onclick = () => order(name, action);
   }
   return tr;
 }
 async function refresh() {
   try {
-    const hosts = await (await fetch("/_demo/hosts")).json();
-    const rows = Object.entries(hosts).map(([name, host]) => row(name, host));
-    if (!table.matches(":active")) table.replaceChildren(...rows);
+    const hosts = await (await fetch("/_demo/hosts")).json(), seen = JSON.stringify(hosts);
+    if (seen !== shown && !table.matches(":active")) {
+      table.replaceChildren(...Object.entries(hosts).map(([name, host]) => row(name, host)));
+      shown = seen;
+    }
   } catch (error) { said.textContent = "the demo has ended"; }
-  setTimeout(refresh, 700);
+  setTimeout(refresh, 500);
 }
 refresh();
 </script></body></html>"""
@@ -133,8 +145,8 @@ class Panel:
         return "running" if self._cluster.processes(name) else "dead"
 
     def _page(self) -> str:
-        page = _PAGE.replace("FRAMEWORK", escape(self._cluster.framework)).replace("HOSTS", str(len(self._cluster.names)))
-        return page.replace("ACTIONS", json.dumps(self.actions))
+        page = _PAGE.replace("FRAMEWORK", _NAMES[self._cluster.framework]).replace("HOSTS", str(len(self._cluster.names)))
+        return page.replace("ACTIONS", json.dumps({action: ACTIONS[action] for action in self.actions}))
 
 
 def _text(text: str, kind: bytes = b"text/plain; charset=utf-8", status: int = 200) -> Response:

@@ -144,12 +144,15 @@ class Many(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """I am alive, this is my member table. Answered with `Beat`."""
+    """I am alive, this is some of my member table. Answered with `Beat`. `wanted`: send me heartbeats too, I have to do with
+    you; `knows`: how many members I take for present."""
 
     sender: Member
     members: tuple[Member, ...]
     clock: float  # the sender's monotonic time
     hints_max: int = 256
+    wanted: bool = True
+    knows: int = 0
 
 
 # --- replies -----------------------------------------------------------------------------------------------------

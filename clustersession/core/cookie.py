@@ -62,7 +62,7 @@ def _openings(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def set_cookie(config: CookieConfig, value: str, max_age_s: int | None) -> str:
     """The value of a Set-Cookie header; `max_age_s` None is a cookie for as long as the browser runs."""
-    age = "" if max_age_s is None else f"; Max-Age={min(max_age_s, LIFE_S_MAX)}"
+    age = "" if max_age_s is None else f"; Max-Age={int(min(max_age_s, LIFE_S_MAX))}"
     return f"{config.names[0]}={value}{_attributes(config)}{age}"
 
 

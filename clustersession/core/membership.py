@@ -1,18 +1,22 @@
 """Who is alive, as one host sees it: a table, and pure steps on it. No step reads a clock.
 
-A host judges others by its own heartbeats; what others say brings addresses, new members, newer incarnations and leavers,
-and what a host hears about itself it refutes with a higher incarnation. Views may differ between hosts without harm:
-epochs decide about data, not the view.
+A host watches some members by its own heartbeats, and judges those that have answered by nothing else:
 
     alive --no answer for suspect_s, or refused--> suspect --dead_s--> dead
-    suspect, dead --an answer, or a higher incarnation--> alive
+    suspect, dead --an answer--> alive
     any --the node itself says so--> leaving --> left
+
+What others say brings addresses, new members, newer incarnations and leavers, and decides about the rest:
+within one incarnation dead comes before suspect before alive, and it takes two that say so, since one may have lost no more
+than its own link. What a host hears about itself it refutes with a higher incarnation. Nobody lives on hearsay for ever:
+every host asks each member itself in turn, and watches who gives no answer until it does or is dead. Views may differ
+between hosts without harm: epochs decide about data, not the view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,22 +24,39 @@ from ..config import Timeouts
 from .node import Member, State, View
 
 FORGOTTEN_AFTER_S = 25 * 3600.0  # as long as tombstones and pointers are kept
+NOBODY: Final[Mapping[str, State]] = {}
+WORSE: Final = (State.ALIVE, State.SUSPECT, State.DEAD)
 
 
 class Entry(NamedTuple):
-    """A member and when this host heard from it last (None: never), and since when it has its state."""
+    """A member and when this host heard from it last (None: never), since when it has its state, when anything about it
+    changed here, and who says of this start of it that it is suspect or dead."""
 
     member: Member
     heard: float | None
     since: float
+    changed: float = float("-inf")
+    doubts: Mapping[str, State] = NOBODY
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it has its state by an answer to this host."""
+        return self.heard is not None and self.heard >= self.since
 
 
 class Table(NamedTuple):
-    """This host's own member, and the others by identity. `started`: when this host began to listen."""
+    """This host's own member, and the others by identity. `started`: when this host began to listen. `watched`: the members
+    that it judges by its own heartbeats, since when."""
 
     me: Member
     others: Mapping[str, Entry]
     started: float
+    watched: Mapping[str, float] = {}
+
+    def answered(self, identity: str) -> bool:
+        """Whether a watched member has answered since it is watched."""
+        heard = self.others[identity].heard
+        return heard is not None and heard >= self.watched[identity]
 
     def view(self, now: float, timeouts: Timeouts) -> View:
         members = (self.me, *(entry.member for entry in self.others.values()))
@@ -54,47 +75,78 @@ def heard_from(table: Table, member: Member, now: float) -> Table:
     if known is not None and member.incarnation < known.member.incarnation:
         return table  # a former start of that node; what it says is out of date
     state = member.state if member.state.departing else State.ALIVE
-    return _with(table, Entry(_in_state(member, state), now, _since(known, state, now)))
+    return _with(table, _in_state(member, state), now, heard=now, doubts=NOBODY)
 
 
-def told_of(table: Table, members: Iterable[Member], now: float) -> Table:
-    """What another member's table says."""
+def told_of(table: Table, members: Iterable[Member], now: float, by: str = "") -> Table:
+    """What the table of `by` says."""
     for member in members:
         if member.identity == table.me.identity:
             table = _about_me(table, member)
         else:
-            table = _about_other(table, member, now)
+            table = _about_other(table, member, by, now)
     return table
 
 
 def _about_me(table: Table, said: Member) -> Table:
-    """Refutation: whoever calls me dead, or knows a later start than mine, learns of a newer incarnation."""
+    """Refutation: whoever doubts that I am alive, or knows a later start than mine, learns of a newer incarnation."""
     mine = table.me
-    wrong = said.state in (State.DEAD, State.LEFT) and not mine.state.departing
+    wrong = said.state in (State.SUSPECT, State.DEAD, State.LEFT) and not mine.state.departing
     if said.incarnation > mine.incarnation or (wrong and said.incarnation == mine.incarnation):
         return table._replace(me=msgspec.structs.replace(mine, incarnation=said.incarnation + 1))
     return table
 
 
-def _about_other(table: Table, said: Member, now: float) -> Table:
+def _about_other(table: Table, said: Member, by: str, now: float) -> Table:
     known = table.others.get(said.identity)
+    doubts = {by: said.state} if said.state in (State.SUSPECT, State.DEAD) else NOBODY
     if known is None:
         if said.state in (State.DEAD, State.LEFT):
             return table  # nothing to learn from the dead
-        state: State = said.state if said.state.departing else State.SUSPECT  # to be confirmed by an own heartbeat
-        return _with(table, Entry(_in_state(said, state), None, now))
+        return _with(table, said, now, doubts=doubts)
     if said.incarnation > known.member.incarnation:
-        state = said.state if said.state.departing else _confirmed_later(known)
-        return _with(table, Entry(_in_state(said, state), known.heard, _since(known, state, now)))
+        return _with(table, _in_state(said, _of_a_later_start(table, known, said)), now, doubts=doubts)
+    if said.incarnation < known.member.incarnation:
+        return table
     leaving = said.state.departing and not known.member.state.departing
-    if said.incarnation == known.member.incarnation and (leaving or said.state is State.LEFT):
-        return _with(table, Entry(_in_state(known.member, said.state), known.heard, _since(known, said.state, now)))
+    if leaving or said.state is State.LEFT:
+        return _with(table, _in_state(known.member, said.state), now)
+    judged_here = said.identity in table.watched and table.answered(said.identity)
+    if not doubts or judged_here or known.member.state not in WORSE:
+        return table
+    doubts = {**known.doubts, by: _worse(said.state, known.doubts.get(by, State.ALIVE))}
+    return _with(table, _in_state(known.member, _worse(known.member.state, _second(doubts))), now, doubts=doubts)
+
+
+def _of_a_later_start(table: Table, known: Entry, said: Member) -> State:
+    """Whom this host watches, and has not heard from, is suspect until it answers; of others it takes the word."""
+    before = known.member.state
+    if said.state.departing:
+        return said.state
+    if said.identity in table.watched:
+        return State.ALIVE if before is State.ALIVE else State.SUSPECT
+    return State.ALIVE if said.state is State.ALIVE else before if before in WORSE else State.SUSPECT
+
+
+def _worse(one: State, other: State) -> State:
+    return max(one, other, key=WORSE.index)
+
+
+def _second(doubts: Mapping[str, State]) -> State:
+    """What at least two say."""
+    said = sorted(doubts.values(), key=WORSE.index)
+    return said[-2] if len(said) > 1 else State.ALIVE
+
+
+def watching(table: Table, identities: Collection[str], now: float) -> Table:
+    """From now on judge exactly these by own heartbeats. Whose state is hearsay is suspect until it answers."""
+    before = table.watched
+    table = table._replace(watched={name: before.get(name, now) for name in identities if name in table.others})
+    for name in table.watched:
+        entry = table.others[name]
+        if name not in before and entry.member.state is State.ALIVE and not entry.confirmed:
+            table = _with(table, _in_state(entry.member, State.SUSPECT), now, doubts=NOBODY)
     return table
-
-
-def _confirmed_later(known: Entry) -> State:
-    """A new start of a node that was dead here is suspect until it answers; an alive one stays so."""
-    return State.ALIVE if known.member.state is State.ALIVE else State.SUSPECT
 
 
 def refused_by(table: Table, identity: str, now: float) -> Table:
@@ -102,23 +154,28 @@ def refused_by(table: Table, identity: str, now: float) -> Table:
     known = table.others.get(identity)
     if known is None or known.member.state is not State.ALIVE:
         return table
-    return _with(table, Entry(_in_state(known.member, State.SUSPECT), known.heard, now))
+    return _with(table, _in_state(known.member, State.SUSPECT), now)
 
 
 def tick(table: Table, now: float, timeouts: Timeouts) -> Table:
-    """Let time pass: silence becomes suspicion, suspicion death; who left is forgotten when its tombstones are."""
-    others = {}
-    for identity, entry in table.others.items():
-        if entry.member.state in (State.DEAD, State.LEFT) and now - entry.since > FORGOTTEN_AFTER_S:
-            continue
-        state = _aged(entry, table, now, timeouts)
-        others[identity] = Entry(_in_state(entry.member, state), entry.heard, _since(entry, state, now))
-    return table._replace(others=others)
+    """Let time pass: the silence of who is watched becomes suspicion, suspicion death; who is dead or left is forgotten when
+    its tombstones are."""
+    others = {
+        identity: entry
+        for identity, entry in table.others.items()
+        if entry.member.state not in (State.DEAD, State.LEFT) or now - entry.since <= FORGOTTEN_AFTER_S
+    }
+    table = table._replace(others=others, watched={name: since for name, since in table.watched.items() if name in others})
+    for identity, since in table.watched.items():
+        entry = others[identity]
+        silent_s = now - (since if entry.heard is None else max(since, entry.heard))
+        state = _aged(entry.member.state, silent_s, timeouts)
+        if state is not entry.member.state:
+            table = _with(table, _in_state(entry.member, state), now)
+    return table
 
 
-def _aged(entry: Entry, table: Table, now: float, timeouts: Timeouts) -> State:
-    state = entry.member.state
-    silent_s = now - (entry.since if entry.heard is None else entry.heard)
+def _aged(state: State, silent_s: float, timeouts: Timeouts) -> State:
     if state in (State.ALIVE, State.SUSPECT, State.LEAVING) and silent_s > timeouts.dead_s:
         return State.DEAD if state is not State.LEAVING else State.LEFT
     if state is State.ALIVE and silent_s > timeouts.suspect_s:
@@ -136,23 +193,35 @@ def after_pause(table: Table, now: float) -> Table:
 
 
 def converged(table: Table, now: float, timeouts: Timeouts) -> bool:
-    """Nobody is undecided, this host has listened long enough, and it is not the one that is cut off: who hears of less
-    than half of those it knew cannot tell whether they are gone or it is."""
-    states = [entry.member.state for entry in table.others.values()]
-    decided = State.SUSPECT not in states and now - table.started > timeouts.suspect_s
-    lately = [e for e in table.others.values() if e.member.state is State.ALIVE or now - e.since < FORGOTTEN_AFTER_S]
+    """Nobody that this host watches is undecided, it has listened long enough, and it is not the one that is cut off: who
+    hears of less than half of those it knew cannot tell whether they are gone or it is."""
+    decided = now - table.started > timeouts.suspect_s and not any(_undecided(table, name) for name in table.watched)
+    entries = table.others.values()
+    lately = [e for e in entries if e.member.state is State.ALIVE or now - e.since < FORGOTTEN_AFTER_S]
     lost = sum(e.member.state is State.DEAD for e in lately)
     present = 1 + sum(e.member.state in (State.ALIVE, State.LEAVING) for e in lately)
     return decided and present >= lost
+
+
+def _undecided(table: Table, name: str) -> bool:
+    state = table.others[name].member.state
+    return state is State.SUSPECT or (state is State.ALIVE and not table.answered(name))
 
 
 def _in_state(member: Member, state: State) -> Member:
     return member if member.state is state else msgspec.structs.replace(member, state=state)
 
 
-def _since(known: Entry | None, state: State, now: float) -> float:
-    return known.since if known is not None and known.member.state is state else now
-
-
-def _with(table: Table, entry: Entry) -> Table:
-    return table._replace(others={**table.others, entry.member.identity: entry})
+def _with(
+    table: Table, member: Member, now: float, *, heard: float | None = None, doubts: Mapping[str, State] | None = None
+) -> Table:
+    """`heard`, `doubts`: None leaves them as they are."""
+    known = table.others.get(member.identity)
+    entry = Entry(
+        member,
+        heard if heard is not None or known is None else known.heard,
+        known.since if known is not None and known.member.state is member.state else now,
+        known.changed if known is not None and known.member == member else now,
+        doubts if doubts is not None else known.doubts if known is not None else NOBODY,
+    )
+    return table._replace(others={**table.others, member.identity: entry})

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Collection, Iterable
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
-from .node import View
+from .node import Member, View
 from .record import Key
+
+PARTNERS: Final = 8  # as many each node picks: nodes of a cluster of up to 9 are all each other's partners
+GRAPHS_CACHED: Final = 64
 
 
 def rendezvous(key: Key, identities: Iterable[str]) -> list[str]:
@@ -23,12 +29,65 @@ def live_order(view: View, key: Key, *, without: Collection[str] = ()) -> list[s
     return rendezvous(key, (m.identity for m in view.members.values() if m.reachable and m.identity not in without))
 
 
-def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str]) -> str | None:
-    """The first of the key's order that can take a copy, another zone before the own one. Suspects only if all are."""
+def partners(view: View, node: str) -> frozenset[str]:
+    """The nodes that `node` shares new sessions with, so that heartbeats, and the odds that two deaths meet both owners of
+    some session, don't grow with the cluster (copysets). Each node picks its `PARTNERS` of the highest weight among the
+    members that can take copies, half of them from other zones first; partners are two of which either picks the other."""
+    return _partners_of(view, frozenset((node,)))
+
+
+def _partners_of(view: View, near: frozenset[str]) -> frozenset[str]:
+    """The partners of all of `near`, as they were when each of `near` could take copies: two owners, each of which takes
+    the other for dead, then see the same."""
+    found = view.circles.get(near)
+    if found is None:
+        zones = {m.identity: m.zone for m in view.members.values() if _takes_copies(m) or m.identity in near}
+        graph = partner_graph(frozenset((zones | {node: zones.get(node, "") for node in near}).items()))
+        found = view.circles[near] = frozenset().union(*(graph[node] for node in near)) - near
+    return found
+
+
+@functools.lru_cache(maxsize=GRAPHS_CACHED)
+def partner_graph(nodes: frozenset[tuple[str, str]]) -> Mapping[str, frozenset[str]]:
+    """Who is whose partner among `nodes` (identity, zone): for each pair one weight."""
+    zones = dict(nodes)
+    weighted: dict[str, list[tuple[bytes, str]]] = {identity: [] for identity in zones}
+    for one, other in itertools.combinations(sorted(zones), 2):
+        weight = hashlib.blake2b(f"{one}\n{other}".encode(), digest_size=8).digest()
+        weighted[one].append((weight, other))
+        weighted[other].append((weight, one))
+    graph: dict[str, set[str]] = {identity: set() for identity in zones}
+    for identity, others in weighted.items():
+        order = [other for _, other in sorted(others, reverse=True)]
+        for picked in _picked(order, [other for other in order if zones[other] != zones[identity]]):
+            graph[identity].add(picked)
+            graph[picked].add(identity)
+    return {identity: frozenset(others) for identity, others in graph.items()}
+
+
+def _picked(order: list[str], in_other_zones: list[str]) -> set[str]:
+    """The heaviest `PARTNERS` of `order`, of which the first half is of other zones as far as there are any."""
+    picked = in_other_zones[: PARTNERS // 2]
+    return {*picked, *[other for other in order if other not in picked][: PARTNERS - len(picked)]}
+
+
+def _takes_copies(member: Member) -> bool:
+    return member.reachable and not member.state.departing
+
+
+def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:
+    """The first of the key's order that can take a copy, of the partners of `near`, the record's owners (for a new one: its
+    master), or of all members if none of those can. Another zone comes before the own one, suspects only if all are."""
+    circle = _partners_of(view, frozenset(near))
     others = [m for m in view.members.values() if m.identity not in without]
-    for candidates in ([m for m in others if m.recruitable], [m for m in others if m.reachable and not m.state.departing]):
-        order = rendezvous(key, (m.identity for m in candidates))
-        zones = {m.identity: m.zone for m in candidates}
-        if order:
+    close = [m for m in others if m.identity in circle]
+    for among, able in ((close, _is_recruitable), (others, _is_recruitable), (close, _takes_copies), (others, _takes_copies)):
+        zones = {m.identity: m.zone for m in among if able(m)}
+        if zones:
+            order = rendezvous(key, zones)
             return next((identity for identity in order if zones[identity] != zone), order[0])
     return None
+
+
+def _is_recruitable(member: Member) -> bool:
+    return member.recruitable

@@ -32,17 +32,19 @@ class Surroundings(NamedTuple):
 
     cluster: Callable[[], Cluster]
     survey: Survey
-    now: Callable[[], float]
+    clock: Callable[[], float]  # of this host; a pass takes too long for one `now`
     leaving: Callable[[], bool]  # this node hands over all it has
     share: Callable[[], float]  # of the time that may go into repair, the rest is left to requests: above 0, at most 1
 
 
 class Progress:
-    """`owed`: sessions that still need this node for their second copy, as far as surveyed; None before the first survey."""
+    """`owed`: sessions that still need this node for their second copy, as far as surveyed; None before the first survey.
+    `shared`: the nodes with which this one shares sessions, as the last survey found them."""
 
     def __init__(self) -> None:
         self.owed: int | None = None
         self.moved = 0
+        self.shared: frozenset[str] = frozenset()
 
 
 def owes(record: Record | None, view: View, *, leaving: bool) -> bool:
@@ -60,20 +62,20 @@ def owes(record: Record | None, view: View, *, leaving: bool) -> bool:
 def repair(at: Surroundings, progress: Progress) -> Operation[bool]:
     """One pass over all that this host holds. Whether nothing is owed any more; it is given up when this node begins to leave."""
     leaving = at.leaving()
-    keys = yield from _surveyed(at, leaving=leaving)
+    keys = yield from _surveyed(at, progress, leaving=leaving)
     left_over = 0
     for first in range(0, len(keys), AT_ONCE):
         if at.leaving() != leaving:
             return False
         batch = keys[first : first + AT_ONCE]
         progress.owed = len(keys) - first + left_over
-        began, cluster = at.now(), at.cluster()
+        began, cluster = at.clock(), at.cluster()
         mended = yield from together([placed_anew(cluster, key, leaving=leaving) for key in batch])
         left_over += mended.count(False)
         progress.moved += mended.count(True)
         if not any(mended):
             yield Wait(1.0)  # nobody can take anything at this moment
-        yield Wait((at.now() - began) * (1.0 / at.share() - 1.0))
+        yield Wait((at.clock() - began) * (1.0 / at.share() - 1.0))
     if at.leaving() != leaving:
         return False
     if leaving and keys:
@@ -82,17 +84,21 @@ def repair(at: Surroundings, progress: Progress) -> Operation[bool]:
     return left_over == 0
 
 
-def _surveyed(at: Surroundings, *, leaving: bool) -> Operation[list[Key]]:
+def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operation[list[Key]]:
     """What is owed, in the order of its worth: logged in and in use, logged in, in use, the rest."""
     found: tuple[list[Key], ...] = ([], [], [], [])
+    shared: set[str | None] = set()
     after: Key | None = None
     while batch := at.survey(after, SURVEYED_AT_ONCE):
-        view, now = at.cluster().view, at.now()
+        view, now = at.cluster().view, at.clock()
         for key, record in batch:
+            if record is not None and not record.pointer and view.me in record.owners:
+                shared.add(record.other(view.me))
             if record is not None and owes(record, view, leaving=leaving):
                 found[_turn(record, now)].append(key)
         after = batch[-1][0]
         yield Wait(0.0)
+    progress.shared = frozenset(other for other in shared if other is not None)
     return [key for each in found for key in each]
 
 
@@ -113,7 +119,8 @@ def placed_anew(cluster: Cluster, key: Key, *, leaving: bool) -> Operation[bool]
             return isinstance(reply, calls.Exported)
         other = record.other(me)
         survivor, lost = (other, me) if leaving and other is not None and _stays(cluster.view, other) else (me, other)
-        if survivor == me and choose_backup(cluster.view, key, zone=cluster.zone, without={me, lost or me}) is None:
+        near = {me, lost or me}
+        if survivor == me and choose_backup(cluster.view, key, zone=cluster.zone, without=near, near=near) is None:
             return False
         result = yield from moved(cluster, key, record.epoch, survivor, lost)
         match result:

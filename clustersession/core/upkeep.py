@@ -73,9 +73,9 @@ def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | Non
     return reply.digest or digest_of(key, record)
 
 
-def sync(view: Callable[[], View]) -> Operation[bool]:
+def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]], None]) -> Operation[bool]:
     """Confirm every record with its other owner, or with the first of the key's order if that one is not alive.
-    True when all are; False: an owner that may be alive did not answer yet, try again."""
+    True when all are; False: an owner that may be alive did not answer yet, try again. `shared_with` is told the owners."""
     after: Key | None = None
     complete = True
     while True:
@@ -84,6 +84,7 @@ def sync(view: Callable[[], View]) -> Operation[bool]:
             return False
         if listed.last is None:
             return complete
+        shared_with(owner for digest in listed.digests for owner in digest.owners)
         complete = (yield from _batch_synced(view(), listed.digests)) and complete
         after = listed.last
 

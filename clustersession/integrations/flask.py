@@ -90,11 +90,13 @@ class FlaskSession(RequestSession, SessionMixin):
         super().saved(changes, handle)
         self._modified = modified  # Flask shows it also after the response, for tests
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except SessionUnavailable as error:
-            raise HttpSessionUnavailable(error) from None
+    if not TYPE_CHECKING:  # a wrong name is an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except SessionUnavailable as error:
+                raise HttpSessionUnavailable(error) from None
 
 
 session: FlaskSession = cast("FlaskSession", flask.session)
@@ -228,10 +230,12 @@ def _add(response: Response, session: SessionHeaders) -> None:
     headers = response.headers
     if session.cookies:
         response.headers = Headers(joined(list(headers), session))
-    elif any(name.lower() == "vary" for name, _ in headers):
-        response.vary.add("Cookie")
-    else:  # nearly always; the parsed set costs more than the whole session
-        headers.add("Vary", "Cookie")
+        return
+    for name, _ in headers:
+        if name.lower() == "vary":
+            response.vary.add("Cookie")
+            return
+    headers.add("Vary", "Cookie")  # nearly always; the parsed set costs more than the whole session
 
 
 def _replace(response: Response, error: SessionUnavailable | LateWrite) -> None:
@@ -256,7 +260,7 @@ def _cookie_of(app: Flask) -> AppCookie:
         secure=given["SESSION_COOKIE_SECURE"] or None,
         httponly=None if given["SESSION_COOKIE_HTTPONLY"] else False,
         samesite=samesite("SESSION_COOKIE_SAMESITE", given["SESSION_COOKIE_SAMESITE"]),
-        domain=given["SESSION_COOKIE_DOMAIN"] or None,
+        domain=(given["SESSION_COOKIE_DOMAIN"] or "").lstrip(".") or None,  # browsers take both alike
         path=None if path == "/" else path,
         partitioned=given.get("SESSION_COOKIE_PARTITIONED") or None,
     )

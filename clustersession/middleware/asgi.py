@@ -83,6 +83,7 @@ class _Exchange:
             return  # the client has its answer: what the app says now is nobody's
         if message["type"] in RESPONSES and not self._started:
             try:
+                self._visit.check_answer(message.get("status", 0))
                 headers = await self._saved()
             except (SessionUnavailable, LateWrite) as error:
                 await self.replace(error)
@@ -92,7 +93,7 @@ class _Exchange:
                 message = {**message, "headers": _joined(message.get("headers", ()), headers)}
         elif message["type"] == "http.response.body" and not self._streams:
             self._streams = bool(message.get("more_body"))
-            if not self._streams:
+            if not self._streams and not self._visit.session.is_lent:
                 self._visit.session.accessed = False  # from here on it counts anew
         await self._send(message)
 

@@ -25,13 +25,16 @@ from ..runtime.engine import Backplane, Engine, SystemEntropy
 from ..runtime.host import Host
 from ..runtime.keys import CurrentSealer
 from ..settings import RingSource, check_same_secret, load_settings, process_environ, ring_fingerprint
-from ..store import open_store, place_for
+from ..store import check_place, open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.client import Client
 from ..transport.wiring import Wiring
 
-START_ONE: Final = "Start `clustersession node`, or the app with `clustersession run -- ...`, or set CLUSTERSESSION_SPAWN=1."
+START_ONE: Final = (
+    "Start `clustersession node`, or the app with `clustersession run -- ...`, or set CLUSTERSESSION_SPAWN=1. If one runs "
+    "elsewhere on this host, set the same CLUSTERSESSION_DATA_DIR for both."
+)
 _LOOK_EVERY_S: Final = 0.02
 log: Final = logging.getLogger("clustersession")
 
@@ -42,8 +45,8 @@ Settings: TypeAlias = Config | Engine | None
 class EngineSource:
     """Gives an app the engine of the process that it runs in.
 
-    Settings are checked at once, nothing is opened. `lifetimes` are the framework's own, `defaults` what its settings say in
-    terms of ours; the environment goes before both. Raises `ConfigError`.
+    Settings are checked at once, and whether the store will have room; nothing is opened. `lifetimes` are the framework's own,
+    `defaults` what its settings say in terms of ours; the environment goes before both. Raises `ConfigError`.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class EngineSource:
             self.config = load_settings(environ, framework=framework, lifetimes=lifetimes)
         else:
             self.config = settings
+        if self._fixed is None:
+            check_place(self.config, process_environ())
         self._opened: Engine | None = self._fixed
         self._process = -1
 
@@ -170,8 +175,9 @@ def _await_node(host: Host, config: Config, began: float) -> None:
     """Wait until the node has written its first board: before that, this host knows no peer and vouches for nothing."""
     while hostclock.now() - host.board.tick > config.timeouts.lease_s:
         if hostclock.now() - began >= config.timeouts.ready_s:
+            place = place_for(config, process_environ())
             log.warning(
-                "no node runs on this host (%s): until one does, no stored session can be read here. %s", config.node, START_ONE
+                "no node runs for %s in %s: until one does, no stored session can be read here. %s", config.node, place, START_ONE
             )
             return
         time.sleep(_LOOK_EVERY_S)

@@ -86,6 +86,7 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         visit = self._visit
+        visit.check_answer(int(self._head[0][:3]))
         if visit.pending():
             self._engine.blocking.run(visit.carry_out(), visit.budget)
         self._session = visit.headers()

@@ -22,6 +22,7 @@ from .exposition import CONTENT_TYPE, exposition
 REQUEST_BYTES_MAX: Final = 8 * 1024
 REQUEST_S_MAX: Final = 5.0
 CONNECTIONS_MAX: Final = 32
+ACCEPT_TURNS: Final = 4  # of the event loop, from a connection that is accepted until it is one of ours
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 
@@ -72,6 +73,10 @@ class AdminListener:
         """Stops listening and cuts what is still connected."""
         if self._server is None:
             return
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(ACCEPT_TURNS):  # before 3.12 asyncio forgets to close what is accepted at the moment of the close
+            await asyncio.sleep(0)
         self._server.close()
         for writer in self._connections.values():
             writer.close()

@@ -202,7 +202,7 @@ class _Node:
         }
 
     def _debt(self) -> int | None:
-        """Sessions that still need this node for their second copy; None before the first count."""
+        """Sessions that still need this node for their second copy; None while that is not known."""
         assert self.heart is not None
         return self.heart.mending.duty.debt
 
@@ -216,8 +216,10 @@ class _Node:
             "hints": stats.hints,
             "members_reachable": sum(member.reachable for member in members),
             "synced": int(self._keeper().synced),
-            "debt": self._debt() or 0,
         }
+        debt = self._debt()
+        if debt is not None:  # a gauge that is not known is left out: 0 would say that all is well
+            gauges["debt"] = debt
         self.counters.hand_in(self.host.store)
         counts = {f"{name}_total": count for name, count in self.host.store.counts().items()}
         return {**gauges, **counts}

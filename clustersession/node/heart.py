@@ -115,7 +115,7 @@ class Heart:
 
     async def _greet(self) -> None:
         """Meet the seeds that are no members yet: who they are is learnt from their answer."""
-        known = {(member.host, member.port) for member in self._keeper.peers() if member.state is not State.DEAD}
+        known = {(member.host, member.port) for member in self._keeper.view().members.values() if member.state is not State.DEAD}
         addresses = await self._seeds.addresses(self.host.clock())
         await asyncio.gather(*(self._meet(host, port) for host, port in addresses - known - self._own_addresses))
         self._greeted.set()

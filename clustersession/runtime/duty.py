@@ -26,7 +26,7 @@ class Duty:
         self._at = Surroundings(
             cluster=self._cluster,
             survey=keeper.host.survey,
-            now=keeper.host.clock,
+            clock=keeper.host.clock,
             leaving=lambda: keeper.leaving,
             share=lambda: 1.0 if keeper.leaving else REPAIR_SHARE,
         )
@@ -48,7 +48,8 @@ class Duty:
 
     @property
     def due(self) -> bool:
-        """Whether to look through all sessions now: at once when a member has come or gone, else once a minute."""
+        """Whether to look through all sessions now: at once when a member has come or gone that matters to them, else
+        once a minute."""
         if self.keeper.leaving or not self.keeper.may_repair:
             return False
         return self.keeper.states() != self._seen or self.keeper.host.clock() >= self._again_at
@@ -58,7 +59,8 @@ class Duty:
         states = self.keeper.states()
         if states != self._looked_at and not self.keeper.leaving:
             self.progress.owed = None
-        self._looked_at = states
+        self._looked_at, began = states, self.keeper.host.clock()
         complete = yield from repair(self._at, self.progress)
+        self.keeper.surveyed(self.progress.shared, began)
         self._seen, self._again_at = states, self.keeper.host.clock() + (ROUND_EVERY_S if complete else RETRY_S)
         return complete

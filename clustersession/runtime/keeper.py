@@ -3,11 +3,14 @@ blackboard that the workers read. The node process and the simulation drive it."
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
+
 import msgspec
 
 from ..config import Timeouts
-from ..core import membership, upkeep
-from ..core.calls import Beat, Call, Heartbeat, Reply
+from ..core import gossip, membership, upkeep
+from ..core.calls import Beat, Call, Heartbeat, Many, Promote, Put, Reply
 from ..core.effects import Operation
 from ..core.membership import Table
 from ..core.node import Member, State, View
@@ -15,14 +18,18 @@ from ..core.record import Key, Record
 from ..core.repair import SURVEYED_AT_ONCE, owes
 from ..errors import Corrupt
 from .board import Board, write_board
+from .contacts import Contacts
 from .host import Host
 
 
 class Keeper:
-    """One per host. `ready`: this host may serve its copies by itself."""
+    """One per host. `synced`: this host may serve its copies by itself. `chance` decides whom to ask next of the members
+    that it has nothing to do with; without it that follows from who this host is."""
 
-    def __init__(self, host: Host, me: Member, timeouts: Timeouts) -> None:
+    def __init__(self, host: Host, me: Member, timeouts: Timeouts, chance: random.Random | None = None) -> None:
         self.host, self._timeouts = host, timeouts
+        self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
+        self._turn = 0
         now = host.clock()
         former = host.board
         self.table: Table = membership.told_of(membership.new_table(me, now), former.members, now)
@@ -31,6 +38,7 @@ class Keeper:
         self.synced = former.synced and recent
         self._leases: dict[str, float] = dict(former.leases) if recent else {}
         self._last_tick = self._in_touch = now
+        self._watch(now)
         self._publish(now)
 
     # --- what it knows --------------------------------------------------------------------------------------------------
@@ -41,19 +49,22 @@ class Keeper:
 
     def introduce(self, member: Member) -> None:
         """A seed of the settings, or what a discovery found."""
-        self.table = membership.told_of(self.table, (member,), self.host.clock())
+        now = self.host.clock()
+        self.table = membership.told_of(self.table, (member,), now)
+        self._watch(now)
 
     def view(self) -> View:
         return self.table.view(self.host.clock(), self._timeouts)
 
     @property
     def settled(self) -> bool:
-        """Every member has answered or is known not to: a sync can begin."""
-        return all(entry.member.state is not State.SUSPECT for entry in self.table.others.values())
+        """Every member that is watched has answered or is known not to: a sync can begin."""
+        return all(self.table.others[name].member.state is not State.SUSPECT for name in self.table.watched)
 
     def peers(self) -> list[Member]:
-        """Whom to send heartbeats to: the dead too, they may be back."""
-        return [entry.member for entry in self.table.others.values() if entry.member.state is not State.LEFT]
+        """Whom to send heartbeats to this time: those watched, and a few others in turn, the dead too: they may be back."""
+        chosen = self.table.watched.keys() | self._contacts.drawn(self.table)
+        return [entry.member for identity, entry in self.table.others.items() if identity in chosen]
 
     @property
     def leaving(self) -> bool:
@@ -74,8 +85,12 @@ class Keeper:
         return self._timeouts.heartbeat_s
 
     def states(self) -> frozenset[tuple[str, State]]:
-        """Who is in which state: when it changes, some sessions may need other owners."""
-        return frozenset((member.identity, member.state) for member in self.view().members.values())
+        """What decides whether sessions of this host have the owners they need: when it changes, some may need others."""
+        return self._contacts.states(self.table, self.host.clock())
+
+    def surveyed(self, others: Iterable[str], began: float) -> None:
+        """A pass over all sessions that began then has found these nodes to share some of them."""
+        self._contacts.surveyed(others, began)
 
     def count_owed(self) -> int:
         """How many sessions would have fewer than two copies without this node; it looks at all of them."""
@@ -107,7 +122,14 @@ class Keeper:
             self.table = membership.after_pause(self.table, now)
         self._last_tick = now
         self.table = membership.tick(self.table, now, self._timeouts)
+        self._contacts.look_for_hints(self.table)
+        self._watch(now)
         self._publish(now)
+
+    def _watch(self, now: float) -> None:
+        """Members or reasons may have changed: watch whom this host has to do with now."""
+        watched = self._contacts.watched(self.table, now, self._timeouts.dead_s)
+        self.table = membership.watching(self.table, watched, now)
 
     def unsync(self) -> None:
         """From now on nothing is served locally until the next sync is complete."""
@@ -131,35 +153,46 @@ class Keeper:
         return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
 
     def announce(self, kids: tuple[int, ...]) -> None:
-        """The keys of the ring that this host has, in the order it would sign with them."""
-        if kids != self.table.me.kids:
-            self.table = self.table._replace(me=msgspec.structs.replace(self.table.me, kids=kids))
+        """The keys of the ring that this host has, in the order it would sign with them. As news they need a new incarnation."""
+        me = self.table.me
+        if kids != me.kids:
+            self.table = self.table._replace(me=msgspec.structs.replace(me, kids=kids, incarnation=me.incarnation + 1))
 
     # --- heartbeats -----------------------------------------------------------------------------------------------------
 
     def beat(self, peer: str) -> Operation[upkeep.Heard | upkeep.Silent]:
-        return upkeep.beat(self.view(), peer, self.heartbeat)
+        return upkeep.beat(self.view(), peer, lambda: self.heartbeat(peer))
 
-    def heartbeat(self) -> Heartbeat:
-        others = tuple(entry.member for entry in self.table.others.values())
-        return Heartbeat(self.table.me, others, self.host.clock())
+    def heartbeat(self, peer: str = "") -> Heartbeat:
+        """What to say to `peer`, or to a stranger."""
+        now, wanted = self.host.clock(), self._contacts.wants(peer)
+        return Heartbeat(self.table.me, self._told(peer, now), now, wanted=wanted, knows=gossip.present(self.table))
+
+    def _told(self, peer: str, now: float) -> tuple[Member, ...]:
+        self._turn += 1
+        return gossip.told(self.table, peer, self._turn, now)
 
     def after_beat(self, peer: str, sent: float, outcome: upkeep.Heard | upkeep.Silent) -> None:
         """What a heartbeat that began at `sent` has brought. A lease counts from when it was sent."""
         now = self.host.clock()
         if isinstance(outcome, upkeep.Heard):
+            self._contacts.answered(peer)
             self._heard(outcome.sender, outcome.members, now)
             if outcome.told_all and outcome.sender.identity == peer:
                 self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
-        elif outcome.why == "refused":
-            self.table = membership.refused_by(self.table, peer, now)
+        else:
+            self._contacts.gave_no_answer(peer)
+            if outcome.why == "refused":
+                self.table = membership.refused_by(self.table, peer, now)
 
     def _heard(self, sender: Member, members: tuple[Member, ...], now: float) -> None:
-        before = self.table.me.incarnation
+        me = self.table.me
         self.table = membership.heard_from(self.table, sender, now)
-        self.table = membership.told_of(self.table, members, now)
-        if self.table.me.incarnation != before:
+        self.table = membership.told_of(self.table, members, now, sender.identity)
+        if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
+        if any(entry.changed == now for entry in self.table.others.values()):
+            self._watch(now)
         self._in_touch = now
 
     def _taken_for_dead(self, by: str, now: float) -> None:
@@ -172,15 +205,20 @@ class Keeper:
 
     def on_call(self, call: Call, source: str | None) -> Reply:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""
-        return self._on_heartbeat(call) if isinstance(call, Heartbeat) else self.host.handle(call, source)
+        if isinstance(call, Heartbeat):
+            return self._on_heartbeat(call)
+        self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
+        return self.host.handle(call, source)
 
     def _on_heartbeat(self, call: Heartbeat) -> Beat:
-        self._heard(call.sender, call.members, self.host.clock())
-        peer = call.sender.identity
+        now, peer = self.host.clock(), call.sender.identity
+        if call.wanted:
+            self._contacts.called_by(peer, now)
+        self._heard(call.sender, call.members, now)
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
-        others = tuple(entry.member for entry in self.table.others.values())
-        return Beat(self.table.me, others, hints, pending, self.host.clock())
+        told = gossip.whole(self.table) if gossip.knows_little(self.table, call.knows) else self._told(peer, now)
+        return Beat(self.table.me, told, hints, pending, now)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
         """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
@@ -197,4 +235,17 @@ class Keeper:
         return found
 
     def sync(self) -> Operation[bool]:
-        return upkeep.sync(self.view)
+        return upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock()))
+
+
+def _takes_for_dead(said: Member, me: Member) -> bool:
+    """Not who only suspects: that ends with the next answer, and nobody has taken over."""
+    return said.identity == me.identity and (said.state in (State.DEAD, State.LEFT) or said.incarnation > me.incarnation)
+
+
+def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
+    """Those with which `call` makes this host an owner."""
+    if isinstance(call, Many):
+        return [other for each in call.calls for other in _new_fellow_owners(each, me)]
+    owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
+    return [other for other in owners if other != me] if me in owners else []

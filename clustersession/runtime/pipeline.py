@@ -350,6 +350,11 @@ class Visit:
         """Whether the session was looked for, and nobody who may hold it gave an answer."""
         return isinstance(self._outcome, Unavailable)
 
+    def check_answer(self, status: int) -> None:
+        """Raises `SessionUnavailable` for the 500 that frameworks make of that error when the app lets it pass."""
+        if status == 500 and self.unavailable and self.session.accessed and not self.session.loaded:
+            raise SessionUnavailable("no owner gave an answer")
+
     @property
     def id_text(self) -> str | None:
         """The ID as a cookie would carry it: for who makes sessions outside of any request."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..config import Limits
 from ..core.session import Session
+from ..core.values import is_immutable
 from ..errors import ChangeAfterResponse, SessionUnavailable
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ class RequestSession(Session):
         self._stored: Stored | None = None
         self._begin(limits, on_undecodable)
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _LOADED:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self.accessed = True
-        if self._demand is not None:
-            self._demand()
-        return object.__getattribute__(self, name)
+    if not TYPE_CHECKING:  # a wrong name is an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _LOADED:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.accessed = True
+            if self._demand is not None:
+                self._demand()
+            return object.__getattribute__(self, name)
 
     def __repr__(self) -> str:
         return super().__repr__() if self.loaded else "<Session not loaded>"  # a log line must not load it
@@ -66,6 +69,11 @@ class RequestSession(Session):
         self._items, self._handle, self._is_new = items, handle, handle is None
         self._created_age_s, self._auth_age_s, self._stored = created_age_s, auth_age_s, stored
         self._demand = None  # with it goes the cycle of references between request and session
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether the app has had a value in its hands that it can go on changing in place."""
+        return not all(map(is_immutable, self._values.values()))
 
     def ends_with(self, changes: Mapping[str, bytes | None]) -> bool:
         """Whether `changes` leave nothing of it, and it ends then."""

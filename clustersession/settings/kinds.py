@@ -35,7 +35,7 @@ def _text(text: str) -> str:
 
 def _identity(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", text):
-        raise ValueError(f"{text!r} is not a name of 1 to 128 letters, digits, '.', '_', ':' and '-'")
+        raise ValueError(f"{text!r} has characters that it cannot have, or too many")
     return text
 
 
@@ -103,6 +103,11 @@ def host_port(text: str) -> tuple[str, int | None]:
     return match["v6"] or match["host"], port
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host`, as written, can only be reached from this host."""
+    return host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+
+
 def _address(default_port: int) -> Callable[[str], Address]:
     def parse(text: str) -> Address:
         host, port = host_port(text)
@@ -144,7 +149,7 @@ def choice(*words: str) -> Kind:
     def parse(text: str) -> str:
         by_lower = {word.lower(): word for word in words}
         if text.lower() not in by_lower:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+            raise ValueError(f"there is no {text!r}")
         return by_lower[text.lower()]
 
     return Kind("one of " + ", ".join(f"'{word}'" for word in words), parse)

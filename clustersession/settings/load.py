@@ -7,13 +7,14 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from ..config import Address, Config, CookieConfig, Lifetimes, Limits, Timeouts, TlsConfig
 from ..core.keyring import KeyRing
 from ..errors import ConfigError
-from .kinds import ADMIN_PORT, host_port
+from .kinds import ADMIN_PORT, host_port, is_loopback
 from .notes import notes, say
 from .ring import new_key, read_secret_file
 from .table import BY_FIELD, PREFIX, SETTINGS, Setting
@@ -87,11 +88,17 @@ def _fill_dev(values: dict[str, Any], framework: str | None) -> None:
     values["admin_listen"] = None
     values.setdefault("cookie.secure", False)
     if "secret" not in values and "secret_file" not in values:
-        values["secret"] = new_key(kid=1)
+        values["secret"] = _secret_of_this_process()
     say(
         f"clustersession runs in dev mode{f' in this {framework} app' if framework else ''}: sessions are kept in the memory of "
         f"this one process and end with it. Set {PREFIX}MODE=on for the cluster."
     )
+
+
+@cache
+def _secret_of_this_process() -> str:
+    """Generated once: the apps of a process share their sessions in dev mode too, and frameworks may wrap one app many times."""
+    return new_key(kid=1)
 
 
 def _fill_secret(values: dict[str, Any], framework: str | None) -> None:
@@ -213,11 +220,6 @@ def check_admin(address: Address | None, token: str | None) -> None:
     if address is not None and token is None and not is_loopback(address.host):
         remedy = f"Set it, or let {PREFIX}ADMIN_LISTEN be a loopback address or 'off'."
         raise ConfigError(name, f"it is not set, but the control listener is open to other hosts on {address}", remedy)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host`, as written, can only be reached from this host."""
-    return host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def _check_limits(config: Config) -> None:

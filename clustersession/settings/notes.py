@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..config import Config
-from .kinds import DNS_SCHEME, host_port
+from .kinds import DNS_SCHEME, host_port, is_loopback
 from .table import BY_NAME, PREFIX
 
 log: Final = logging.getLogger("clustersession.settings")
@@ -32,8 +32,24 @@ def notes(environ: Mapping[str, str], config: Config) -> list[str]:
         found.append(
             f"This host is called {config.node!r}, as others may be: set {PREFIX}NODE to a name that is unique in the cluster."
         )
+    if config.mode != "dev":
+        found += _about_peers(config)
     if config.secret_file is not None and _readable_by_all(config.secret_file):
         found.append(f"Every user of this host can read {config.secret_file}: chmod it to 0400 or 0440.")
+    return found
+
+
+def _about_peers(config: Config) -> list[str]:
+    found = []
+    if config.min_copies > 1 and not config.peers:
+        found.append(
+            f"{PREFIX}MIN_COPIES is {config.min_copies} and {PREFIX}PEERS names nobody: "
+            "until another host finds this one, nothing can be stored."
+        )
+    setting, known_as = ("LISTEN", config.listen) if config.advertise is None else ("ADVERTISE", config.advertise)
+    far = next((peer for peer in config.peers if not is_loopback(host_port(peer.removeprefix(DNS_SCHEME))[0])), None)
+    if far is not None and is_loopback(known_as.host):
+        found.append(f"{PREFIX}{setting} is {known_as}, where only this host itself can reach it: {far} cannot.")
     return found
 
 

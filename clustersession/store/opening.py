@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from .. import hostclock
@@ -32,14 +33,16 @@ def open_store(config: Config, environ: Mapping[str, str] | None = None) -> Stor
 
 
 def check_place(config: Config, environ: Mapping[str, str] | None = None) -> None:
-    """Raises what `open_store` would raise for a place that cannot be found or has no room. Makes and opens nothing."""
+    """Raises the `ConfigError` that `open_store` would raise for a place that cannot be found or has no room. Makes and opens
+    nothing; where this user may not look, as with commands that another one runs than the app, nothing is said."""
     if _in_memory(config):
         return
     place = place_for(config, environ or {})
-    if (place / META_NAME).exists():
+    if os.path.exists(place / META_NAME):  # noqa: PTH110  (Path.exists raises where this user may not look)
         return  # files that are there have their room
-    existing = next(directory for directory in (place, *place.parents) if directory.is_dir())
-    store_bytes(existing, config.limits.store_bytes_max)
+    existing = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        store_bytes(existing, config.limits.store_bytes_max)
 
 
 def _in_memory(config: Config) -> bool:

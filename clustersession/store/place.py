@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..config import Config
-from ..errors import StoreRefused
+from ..errors import ConfigError, StoreRefused
 
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  (a private directory in it, checked)
 DATA_DIR: Final = "CLUSTERSESSION_DATA_DIR"
@@ -27,7 +27,7 @@ def place_for(config: Config, environ: Mapping[str, str]) -> Path:
     """The directory of this node's files: nothing is created or checked yet.
 
     `config.data_dir`, else the first of `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR`, /dev/shm and the user's state directory
-    that this process can write to. Raises `StoreRefused` if there is none.
+    that this process can write to. Raises `ConfigError` if there is none.
     """
     name = _part(config.cluster, plain=_PLAIN) + "-" + _part(config.node, plain=_PLAIN | set(b"-"))
     if config.data_dir is not None:
@@ -36,7 +36,7 @@ def place_for(config: Config, environ: Mapping[str, str]) -> Path:
         if os.access(parent, os.W_OK | os.X_OK):
             return base / name
     tried = ", ".join(str(parent) for _, parent in _candidates(environ))
-    raise StoreRefused(f"no place for the store: none of {tried} can be written to. Set {DATA_DIR} to a directory that can be.")
+    raise ConfigError(DATA_DIR, f"it is not set, and none of {tried} can be written to", "Let it name a directory that can be.")
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..errors import ConfigError, StoreRefused
+from ..errors import ConfigError
 
 SHARDS: Final = 16
 LOCK_BYTES: Final = 2**16  # of LMDB's lock file of each environment, with a thousand reader slots
@@ -15,9 +15,10 @@ MIB: Final = 2**20
 BYTES_MIN: Final = 8 * MIB
 BYTES_USUAL_MAX: Final = 2048 * MIB  # more only if it is asked for: a million sessions of a shop fit
 MAX_BYTES: Final = "CLUSTERSESSION_MAX_BYTES"
+DATA_DIR: Final = "CLUSTERSESSION_DATA_DIR"
 _IN_MEMORY: Final = ("tmpfs", "ramfs", "devtmpfs")
 _MEND: Final = (
-    "Set CLUSTERSESSION_DATA_DIR to a place with more room, or give this one more (a container's /dev/shm grows with "
+    "Let CLUSTERSESSION_DATA_DIR name a place with more room, or give this one more (a container's /dev/shm grows with "
     "`shm_size` in compose, `--shm-size`, or an emptyDir with medium Memory)."
 )
 
@@ -39,7 +40,7 @@ def store_bytes(place: Path, asked: int | None, own: int = 0, *, root: Path = Pa
     """Bytes that a store at `place` may take; `own` of them are in use by its files already.
 
     What is asked for, if the place has it. Else nine tenths of what is free, in memory at most half of what the cgroup and
-    the machine have left, 2 GiB at most. Raises `StoreRefused` for a place without room, `ConfigError` for a wrong wish.
+    the machine have left, 2 GiB at most. Raises `ConfigError` for a place without room and for a wrong wish.
     """
     if asked is not None and asked < BYTES_MIN:
         raise ConfigError(MAX_BYTES, f"{asked} is less than the 16 parts of the store need", "Set 16MiB or more.")
@@ -54,7 +55,7 @@ def store_bytes(place: Path, asked: int | None, own: int = 0, *, root: Path = Pa
         memory = [each // 2 + own for each in (cgroup_room(root), _available(root)) if each is not None]
         room = min([room, *memory])
     if room < BYTES_MIN:
-        raise StoreRefused(f"{place} has room for {_mib(max(room, 0))}, the store needs {_mib(BYTES_MIN)}. {_MEND}")
+        raise ConfigError(DATA_DIR, f"{place} has room for {_mib(max(room, 0))}, the store needs {_mib(BYTES_MIN)}", _MEND)
     return min(room, BYTES_USUAL_MAX)
 
 
@@ -62,7 +63,7 @@ def _free(place: Path) -> int:
     try:
         found = os.statvfs(place)
     except OSError as error:
-        raise StoreRefused(f"{place}: {error.strerror}. {_MEND}") from error
+        raise ConfigError(DATA_DIR, f"{place}: {error.strerror}", _MEND) from error
     return found.f_bavail * found.f_frsize
 
 

@@ -11,12 +11,12 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..config import Limits, Timeouts
 from ..core import calls, encoding
 from ..core.calls import Call, Reply, Unreachable
-from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
+from ..core.effects import Operation
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..core.sealing import Sealer
@@ -24,12 +24,12 @@ from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..store.memory import MemoryStore
+from .running import Run
 
 T = TypeVar("T")
 Event = Callable[[], None]
 
 RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
-HEDGE_S = 0.05
 LOOK_EVERY_S = 0.2
 
 
@@ -44,10 +44,12 @@ class Network:
 
 
 class World:
-    """The event queue, the seeded randomness and the nodes. `counts` says what really happened."""
+    """The event queue, the seeded randomness and the nodes. `counts` says what really happened; `messages` and `sent_bytes`
+    what each node has sent. `seeds`: how many nodes are named in the settings of a node that starts, or all."""
 
-    def __init__(self, seed: int, nodes: int, *, timeouts: Timeouts | None = None) -> None:
-        self.seed, self.random, self.now = seed, random.Random(seed), 0.0
+    def __init__(self, seed: int, nodes: int, *, timeouts: Timeouts | None = None, seeds: int | None = None) -> None:
+        self.seed, self.random, self.now, self.seeds = seed, random.Random(seed), 0.0, seeds
+        self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.timeouts = timeouts or Timeouts()
         self.network, self.counts = Network(), Counter[str]()
         self._events: list[tuple[float, int, SimulatedNode | None, int, Event]] = []
@@ -56,6 +58,17 @@ class World:
         self.nodes = {name: SimulatedNode(self, name) for name in (f"n{i}" for i in range(nodes))}
         for node in self.nodes.values():
             node.start(files=None)
+
+    def join(self, name: str) -> SimulatedNode:
+        """A new host without files, which knows the seeds."""
+        node = SimulatedNode(self, name)
+        self.nodes[name] = node
+        node.start(files=None)
+        return node
+
+    def remove(self, name: str) -> None:
+        """Its process is killed, its host and its files are gone for good."""
+        self.nodes.pop(name).crash()
 
     def at(self, delay: float, event: Event, node: SimulatedNode | None = None) -> None:
         """Run `event` after `delay`; as a part of `node` it dies with its process and waits while it is paused."""
@@ -107,6 +120,7 @@ class World:
         if node is None or not self.passes(source.name, target):
             return
         data = encoding.encode_message(encoding.moved_to_clock(call, -source.clock()))
+        self._count(source, data)
         self.at(self.latency(), lambda: self._arrived(source, node, data, self.now, pending))
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
@@ -128,8 +142,13 @@ class World:
         if self.trace is not None and not isinstance(call, calls.Heartbeat):
             self.log(f"{source.name}->{node.name} {call} -> {reply}")
         answer = encoding.encode_message(encoding.moved_to_clock(reply, -node.clock()))
+        self._count(node, answer)
         if self.passes(node.name, source.name):
             self.at(self.latency(), lambda: pending.answer(_received(answer, source)), source)
+
+    def _count(self, node: SimulatedNode, data: bytes) -> None:
+        self.messages[node.name] += 1
+        self.sent_bytes[node.name] += len(data)
 
 
 def _received(data: bytes, node: SimulatedNode) -> Reply:
@@ -188,7 +207,8 @@ class SimulatedNode:
         )
         me = Member(self.name, self.name, 10060, self.incarnation, kids=RING.kids)
         self.keeper = Keeper(self.host, me, self.world.timeouts)
-        for other in self.world.nodes.values() if hasattr(self.world, "nodes") else ():
+        known = [node for node in self.world.nodes.values() if node is not self] if hasattr(self.world, "nodes") else []
+        for other in known[: self.world.seeds]:
             self._greet(other)
         self.duty = Duty(self.keeper)
         self._mending = self.handing_over = False
@@ -275,102 +295,7 @@ class SimulatedNode:
     def run(self, operation: Operation[T], done: Callable[[T], None], *, background: bool = False) -> None:
         """Run `operation` as this host's process. It is forgotten when the process dies."""
         deadline = None if background else self.world.now + self.world.timeouts.budget_s
-        _Run(self, operation, done, deadline).resume(None)
-
-
-class _Run:
-    """One operation under way."""
-
-    def __init__(
-        self, node: SimulatedNode, operation: Operation[Any], done: Callable[[Any], None], deadline: float | None
-    ) -> None:
-        self._node, self._operation, self._done, self._deadline = node, operation, done, deadline
-
-    def resume(self, value: Any) -> None:
-        try:
-            effect = self._operation.send(value)
-        except StopIteration as stop:
-            self._done(stop.value)
-            return
-        self._perform(effect)
-
-    def _perform(self, effect: Effect) -> None:
-        node, world = self._node, self._node.world
-        match effect:
-            case Ask():
-                self._ask(effect, self._later)
-            case AskAll():
-                self._gather(effect.asks)
-            case Hedge():
-                _Hedged(self, effect).start()
-            case Tell():
-                self._ask(Ask(effect.node, effect.call), lambda _: None)
-                self._later(None)
-            case Wait():
-                world.at(effect.seconds, lambda: self.resume(None), node)
-
-    def _later(self, value: Any) -> None:
-        self._node.world.at(0.00002, lambda: self.resume(value), self._node)
-
-    def _ask(self, ask: Ask, answered: Callable[[Reply], None]) -> None:
-        node, world = self._node, self._node.world
-        if ask.node == node.name:
-            reply = node.host.handle(ask.call)
-            if world.trace is not None:
-                world.log(f"{node.name} {ask.call} -> {reply}")
-            answered(reply)
-        elif self._deadline is not None and world.now >= self._deadline:
-            answered(Unreachable("budget"))
-        else:
-            world.call(node, ask.node, ask.call, answered)
-
-    def _gather(self, asks: tuple[Ask, ...]) -> None:
-        replies: list[Reply | None] = [None] * len(asks)
-        missing = len(asks)
-        if not asks:
-            self._later(())
-
-        def answered(index: int, reply: Reply) -> None:
-            nonlocal missing
-            replies[index], missing = reply, missing - 1
-            if not missing:
-                self._later(tuple(replies))
-
-        for index, ask in enumerate(asks):
-            self._ask(ask, lambda reply, index=index: answered(index, reply))  # type: ignore[misc]
-
-
-class _Hedged:
-    """The asks of a hedge: the next one when the one before failed, was not good or is late."""
-
-    def __init__(self, run: _Run, effect: Hedge) -> None:
-        self._run, self._effect = run, effect
-        self._replies: list[Reply | None] = [None] * len(effect.asks)
-        self._asked = 0
-        self._over = False
-
-    def start(self) -> None:
-        if self._asked < len(self._effect.asks) and not self._over:
-            index = self._asked
-            self._asked += 1
-            self._run._ask(self._effect.asks[index], lambda reply: self._answered(index, reply))
-            node = self._run._node
-            node.world.at(HEDGE_S, lambda: self._late(index), node)
-
-    def _late(self, index: int) -> None:
-        if self._replies[index] is None and self._asked == index + 1:
-            self.start()
-
-    def _answered(self, index: int, reply: Reply) -> None:
-        if self._over:
-            return
-        self._replies[index] = reply
-        waiting = any(r is None for r in self._replies[: self._asked])
-        if self._effect.good(reply) or (self._asked == len(self._replies) and not waiting):
-            self._over = True
-            self._run._later(tuple(self._replies))
-        elif self._asked == index + 1:
-            self.start()
+        Run(self, operation, done, deadline).resume(None)
 
 
 class _SeededEntropy:

@@ -18,6 +18,7 @@ from clustersession.core.membership import (
     refused_by,
     tick,
     told_of,
+    watching,
 )
 from clustersession.core.node import Member, State
 
@@ -30,8 +31,13 @@ UNKNOWN = None
 
 
 def table(*others: Member, heard: float | None = THEN, since: float = THEN, me: Member | None = None) -> Table:
+    """A table in which everybody is watched, as in a small cluster."""
     entries = {each.identity: Entry(each, heard, since) for each in others}
-    return Table(me or member("a", incarnation=5), entries, started=0.0)
+    return Table(me or member("a", incarnation=5), entries, started=0.0, watched=dict.fromkeys(entries, since))
+
+
+def unwatched(*others: Member) -> Table:
+    return table(*others)._replace(watched={})
 
 
 def of_b(state: State | None, incarnation: int = 5) -> Table:
@@ -59,17 +65,17 @@ HEARD = {
     (LEAVING, 4): (LEAVING, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
 }
 TOLD = {
-    (ALIVE, 5): (SUSPECT, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
+    (ALIVE, 5): (ALIVE, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
     (SUSPECT, 5): (SUSPECT, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
     (DEAD, 5): (UNKNOWN, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
     (LEAVING, 5): (LEAVING, LEAVING, LEAVING, LEAVING, LEAVING, LEFT),
     (LEFT, 5): (UNKNOWN, LEFT, LEFT, LEFT, LEFT, LEFT),
-    (ALIVE, 6): (SUSPECT, ALIVE, SUSPECT, SUSPECT, SUSPECT, SUSPECT),
+    (ALIVE, 6): (ALIVE, ALIVE, SUSPECT, SUSPECT, SUSPECT, SUSPECT),
     (SUSPECT, 6): (SUSPECT, ALIVE, SUSPECT, SUSPECT, SUSPECT, SUSPECT),
     (DEAD, 6): (UNKNOWN, ALIVE, SUSPECT, SUSPECT, SUSPECT, SUSPECT),
     (LEAVING, 6): (LEAVING, LEAVING, LEAVING, LEAVING, LEAVING, LEAVING),
     (LEFT, 6): (UNKNOWN, LEFT, LEFT, LEFT, LEFT, LEFT),
-    (ALIVE, 4): (SUSPECT, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
+    (ALIVE, 4): (ALIVE, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
     (DEAD, 4): (UNKNOWN, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
     (LEFT, 4): (UNKNOWN, ALIVE, SUSPECT, DEAD, LEAVING, LEFT),
 }
@@ -97,8 +103,8 @@ def test_a_member_that_answers(said: tuple[State, int], place: int) -> None:
 
 @pytest.mark.parametrize("said", TOLD, ids=str)
 @pytest.mark.parametrize("place", range(len(BEFORE)), ids=[str(state) for state in BEFORE])
-def test_what_others_say_about_a_member(said: tuple[State, int], place: int) -> None:
-    """It brings new members, newer starts and leavers; whether somebody is alive each host judges by itself."""
+def test_what_others_say_about_a_member_that_is_watched(said: tuple[State, int], place: int) -> None:
+    """It brings new members, newer starts and leavers; whether it is alive this host judges by itself."""
     state, incarnation = said
     after = told_of(of_b(BEFORE[place]), [member("b", state, incarnation=incarnation)], NOW)
     assert state_of(after) is TOLD[said][place]
@@ -129,7 +135,7 @@ def test_a_refused_connection_makes_an_alive_one_suspect_at_once(place: int) -> 
 
 def test_a_member_that_never_answered_is_dead_after_a_while() -> None:
     """Counted from when it was first heard of: a seed that does not exist must not keep the table undecided."""
-    known = told_of(table(), [member("b")], NOW)
+    known = watching(told_of(table(), [member("b")], NOW), ["b"], NOW)
     assert state_of(tick(known, NOW + 2.9, T)) is SUSPECT
     assert state_of(tick(known, NOW + 3.1, T)) is DEAD
 
@@ -152,15 +158,95 @@ def test_who_left_is_forgotten_although_everybody_still_tells_of_it() -> None:
     assert told_of(gone, [member("b", LEFT, incarnation=5)], NOW) == gone
 
 
+# --- gossip: who is not watched -----------------------------------------------------------------------------------------------
+
+# what becomes of b, in the order of BEFORE without UNKNOWN, when one says so, and when a second one does
+HEARSAY = {
+    (ALIVE, 5): ((ALIVE, SUSPECT, DEAD, LEAVING, LEFT), (ALIVE, SUSPECT, DEAD, LEAVING, LEFT)),
+    (SUSPECT, 5): ((ALIVE, SUSPECT, DEAD, LEAVING, LEFT), (SUSPECT, SUSPECT, DEAD, LEAVING, LEFT)),
+    (DEAD, 5): ((ALIVE, SUSPECT, DEAD, LEAVING, LEFT), (DEAD, DEAD, DEAD, LEAVING, LEFT)),
+    (LEAVING, 5): ((LEAVING, LEAVING, LEAVING, LEAVING, LEFT), (LEAVING, LEAVING, LEAVING, LEAVING, LEFT)),
+    (LEFT, 5): ((LEFT, LEFT, LEFT, LEFT, LEFT), (LEFT, LEFT, LEFT, LEFT, LEFT)),
+    (ALIVE, 6): ((ALIVE, ALIVE, ALIVE, ALIVE, ALIVE), (ALIVE, ALIVE, ALIVE, ALIVE, ALIVE)),
+    (SUSPECT, 6): ((ALIVE, SUSPECT, DEAD, SUSPECT, SUSPECT), (SUSPECT, SUSPECT, DEAD, SUSPECT, SUSPECT)),
+    (DEAD, 6): ((ALIVE, SUSPECT, DEAD, SUSPECT, SUSPECT), (DEAD, DEAD, DEAD, DEAD, DEAD)),
+    (DEAD, 4): ((ALIVE, SUSPECT, DEAD, LEAVING, LEFT), (ALIVE, SUSPECT, DEAD, LEAVING, LEFT)),
+}
+
+
+@pytest.mark.parametrize("said", HEARSAY, ids=str)
+@pytest.mark.parametrize("place", range(5), ids=[str(state) for state in BEFORE[1:]])
+def test_what_others_say_about_a_member_that_is_not_watched(said: tuple[State, int], place: int) -> None:
+    """A higher incarnation wins, within one incarnation dead over suspect over alive, if two say so; who leaves says it
+    itself."""
+    rumour = [member("b", said[0], incarnation=said[1])]
+    once = told_of(unwatched(member("b", BEFORE[place + 1] or ALIVE, incarnation=5)), rumour, NOW, "c")
+    assert state_of(once) is HEARSAY[said][0][place]
+    assert state_of(told_of(once, rumour, NOW, "c")) is HEARSAY[said][0][place]
+    assert state_of(told_of(once, rumour, NOW, "d")) is HEARSAY[said][1][place]
+
+
+def test_one_that_suspects_and_one_that_takes_it_for_dead_make_a_suspect() -> None:
+    """Two say at least that; what one says later does not take back what it said."""
+    known = told_of(unwatched(member("b", incarnation=5)), [member("b", DEAD, incarnation=5)], NOW, "c")
+    known = told_of(known, [member("b", SUSPECT, incarnation=5)], NOW, "c")
+    known = told_of(known, [member("b", SUSPECT, incarnation=5)], NOW, "d")
+    assert state_of(known) is SUSPECT
+    assert state_of(told_of(known, [member("b", DEAD, incarnation=5)], NOW, "d")) is DEAD
+
+
+def test_an_answer_or_a_refutation_ends_all_doubts() -> None:
+    """After that two must say it anew."""
+    rumour, later = member("b", DEAD, incarnation=5), member("b", DEAD, incarnation=6)
+    doubted = told_of(unwatched(member("b", incarnation=5)), [rumour], NOW, "c")
+    assert state_of(told_of(heard_from(doubted, member("b", incarnation=5), NOW), [rumour], NOW, "d")) is ALIVE
+    refuted = told_of(told_of(doubted, [rumour], NOW, "d"), [member("b", incarnation=6)], NOW, "d")
+    assert state_of(refuted) is ALIVE
+    assert state_of(told_of(refuted, [rumour, later], NOW, "c")) is ALIVE
+
+
+@pytest.mark.parametrize("place", range(len(BEFORE)), ids=[str(state) for state in BEFORE])
+def test_the_silence_of_who_is_not_asked_means_nothing(place: int) -> None:
+    """Only who is watched grows old."""
+    known = of_b(BEFORE[place])._replace(watched={})
+    assert state_of(tick(known, THEN + 60, T)) is BEFORE[place]
+
+
+def test_hearsay_is_not_enough_for_who_is_watched() -> None:
+    """From then on it is suspect until it answers; who had answered in its state stays what it is, and its silence counts
+    from then on."""
+    hearsay = watching(told_of(table(), [member("b")], NOW), ["b"], NOW + 9)
+    assert state_of(hearsay) is SUSPECT
+    assert state_of(heard_from(hearsay, member("b"), NOW + 9)) is ALIVE
+    back = told_of(unwatched(member("b", DEAD, incarnation=5)), [member("b", incarnation=6)], NOW)
+    assert (state_of(back), state_of(watching(back, ["b"], NOW))) == (ALIVE, SUSPECT)
+    answered = watching(unwatched(member("b")), ["b"], NOW + 9)
+    assert state_of(tick(answered, NOW + 10, T)) is ALIVE
+    assert state_of(tick(answered, NOW + 10.5, T)) is SUSPECT
+    rumour = [member("b", DEAD)]
+    assert (
+        state_of(told_of(told_of(hearsay, rumour, NOW + 9, "c"), rumour, NOW + 9, "d")) is DEAD
+    )  # not heard yet: hearsay counts
+    heard = heard_from(hearsay, member("b"), NOW + 9)
+    assert told_of(told_of(heard, rumour, NOW + 9, "c"), rumour, NOW + 9, "d") == heard
+    again = watching(answered, ["b"], NOW + 60)
+    assert again.watched == {"b": NOW + 9}
+    assert watching(again, [], NOW + 60).watched == {}
+
+
+def test_who_has_not_answered_since_it_is_watched_is_undecided() -> None:
+    """A host that was cut off takes one after the other for its partners, and must conclude nothing from those it has not
+    asked yet."""
+    known = watching(unwatched(member("b")), ["b"], NOW + 9)
+    assert not converged(known, NOW + 9, T)
+    assert converged(heard_from(known, member("b"), NOW + 9), NOW + 9, T)
+    assert converged(unwatched(member("b", SUSPECT), member("c")), NOW, T)
+
+
 # --- about this host itself --------------------------------------------------------------------------------------------------
 
 
-def test_a_suspicion_is_not_refuted() -> None:
-    """It ends with the next answer; refuting it would make this host sync because another one was paused."""
-    assert told_of(table(), [member("a", SUSPECT, incarnation=5)], NOW) == table()
-
-
-@pytest.mark.parametrize("state", [DEAD, LEFT])
+@pytest.mark.parametrize("state", [SUSPECT, DEAD, LEFT])
 def test_a_host_refutes_its_own_death(state: State) -> None:
     """It answers with a higher incarnation, once: what is said of a former one is refuted already."""
     known = told_of(table(), [member("a", state, incarnation=5)], NOW)
@@ -229,7 +315,7 @@ def test_a_pause_says_nothing_about_the_others() -> None:
     after = after_pause(heard, NOW + 60)
     assert [entry.heard for entry in after.others.values()] == [NOW + 60, NOW + 60, THEN, THEN]
     assert [state_of(tick(after, NOW + 60.5, T), each) for each in "bcde"] == [ALIVE, SUSPECT, DEAD, LEFT]
-    never = told_of(new_table(member("a"), THEN), [member("b")], THEN)
+    never = watching(told_of(new_table(member("a"), THEN), [member("b")], THEN), ["b"], THEN)
     assert after_pause(never, NOW).others["b"].heard is None
 
 
@@ -244,6 +330,7 @@ def test_a_step_never_forgets_a_start_nor_itself(events: list[tuple[str, Member,
     now, known = 0.0, new_table(member("a"), 0.0)
     for kind, said, passed in events:
         now += passed
+        known = watching(known, [name for name in known.others if name != said.identity], now)
         before = known
         match kind:
             case "h":

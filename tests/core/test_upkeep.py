@@ -176,7 +176,7 @@ def listed(*records: tuple[Key, Record]) -> calls.Listed:
 
 
 def run_sync(script: Script, seen: View = EVERYBODY) -> Played[bool]:
-    return play(sync(lambda: seen), script)
+    return play(sync(lambda: seen, lambda owners: None), script)
 
 
 def test_a_node_without_records_has_synced() -> None:

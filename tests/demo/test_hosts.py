@@ -102,7 +102,7 @@ def test_the_panel_does_what_its_buttons_say() -> None:
                 if state == "running":
                     await cluster.ready(NAME, TIMEOUT_S)
             page = await panel.answer(Request(b"GET", b"/_demo/", [], b""))
-            assert b"flask" in page.body
+            assert b"in Flask on" in page.body
             assert b"silence" not in page.body
             form = Request(b"POST", b"/_demo/order", [], b"host=other&action=kill")
             assert b"no host other" in (await panel.answer(form)).body

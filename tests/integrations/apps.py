@@ -52,6 +52,14 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
             session.get(key)
             meanwhile.pop()()
             session[key] = value
+        case "pop", [key]:
+            session.pop(key)
+        case "clear", _:
+            session.clear()
+        case "interrupted_clear", _:
+            list(session.keys())
+            meanwhile.pop()()
+            session.clear()
         case "large", _:
             session["large"] = "x" * 100_000
         case "strange", _:
@@ -62,7 +70,7 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
     return {key: session[key] for key in sorted(session.keys())}
 
 
-meanwhile: list[Callable[[], None]] = []
+meanwhile: list[Callable[[], object]] = []
 """What happens elsewhere while `/interrupted` is at work."""
 
 
@@ -197,7 +205,7 @@ def starlette(engine: Engine) -> Caller:
         return StreamingResponse(body())
 
     async def anything(request: Request) -> Response:
-        response = JSONResponse(act(request.session, request.url.path))
+        response = JSONResponse(act(_session(request), request.url.path))
         response.set_cookie("theme", "dark")
         return response
 
@@ -206,6 +214,11 @@ def starlette(engine: Engine) -> Caller:
         middleware=[Middleware(SessionMiddleware, config=engine)],
     )
     return lambda path, cookie: call_asgi(app, path, cookie)
+
+
+def _session(request: Request) -> Any:
+    """To Starlette, `request.session` is a look at it."""
+    return None if request.url.path == "/quiet" else request.session
 
 
 def fastapi(engine: Engine) -> Caller:
@@ -223,7 +236,7 @@ def fastapi(engine: Engine) -> Caller:
 
     @app.get("/{path:path}")
     def anything(request: Request, path: str) -> Response:
-        response = JSONResponse(act(request.session, f"/{path}"))
+        response = JSONResponse(act(_session(request), f"/{path}"))
         response.set_cookie("theme", "dark")
         return response
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from time import time
 from typing import Any
+from uuid import UUID
 
 import flask
 import pytest
-from flask import Flask, Response, session
+from flask import Flask, Response
+from markupsafe import Markup
 
-from clustersession.errors import ConfigError, SessionTooLarge
-from clustersession.integrations.flask import ClusterSession
+from clustersession.errors import ChangeAfterResponse, ConfigError, SessionTooLarge
+from clustersession.integrations.flask import ClusterSession, ClusterSessionInterface, session
+from clustersession.runtime import issuing
 from clustersession.testing.in_process import InProcessCluster
 
 
@@ -35,7 +39,7 @@ def shop(cluster: InProcessCluster, host: str = "a") -> Flask:
 
     @app.get("/logout")
     def logout() -> str:
-        session.end()  # type: ignore[attr-defined]
+        session.end()
         return "bye"
 
     @app.get("/permanent")
@@ -257,3 +261,245 @@ def test_an_app_under_test_needs_no_settings() -> None:
 
     client = app.test_client()
     assert [client.get("/").text for _ in range(3)] == ["1", "2", "3"]
+
+
+# --- as Flask's own sessions ---------------------------------------------------------------------------------------------
+
+
+def plain(**settings: Any) -> Flask:
+    """An app in dev mode with these settings; `/set/k/v` and `/permanent` as above."""
+    app = Flask("shop")
+    app.testing = True
+    app.config.update(settings)
+    ClusterSession(app)
+
+    @app.get("/set/<key>/<value>")
+    def change(key: str, value: str) -> str:
+        session[key] = value
+        return "ok"
+
+    @app.get("/get/<key>")
+    def get(key: str) -> str:
+        return str(session.get(key))
+
+    @app.get("/permanent")
+    def permanent() -> str:
+        session.permanent = True
+        session["k"] = "v"
+        return "ok"
+
+    return app
+
+
+def test_no_secret_key_is_needed(cluster: InProcessCluster) -> None:
+    """Flashing, and whatever else uses the session, works without one."""
+    app = shop(cluster)
+    assert app.secret_key is None
+
+    @app.get("/flash")
+    def flash() -> str:
+        flask.flash("saved", "info")
+        return "ok"
+
+    @app.get("/flashed")
+    def flashed() -> Any:
+        return flask.get_flashed_messages(with_categories=True)
+
+    client = app.test_client()
+    client.get("/flash")
+    assert client.get("/flashed").json == [["info", "saved"]]
+    assert client.get("/flashed").json == []
+
+
+VALUES: dict[str, Any] = {
+    "tuple": (1, "2", (3,)),
+    "bytes": b"\xff\x00",
+    "markup": Markup("<b>bold</b>"),
+    "uuid": UUID("12345678-1234-5678-1234-567812345678"),
+    "datetime": datetime(2026, 11, 22, 20, 30, 1, tzinfo=UTC),
+    "nested": {"list": [(1, 2), b"x"], "text": "é"},
+    "tag": {" t": "not-a-tuple"},
+    "escaped": {" t__": "not-a-tuple"},
+    "dict": {" di": "not-a-dict"},
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_tagged_types_stay_what_they_are(cluster: InProcessCluster, name: str) -> None:
+    """All that Flask's tagged JSON keeps, and what merely looks like one of its tags."""
+    client = shop(cluster).test_client()
+    with client.session_transaction() as prepared:
+        prepared[name] = VALUES[name]
+    with moved(client, shop(cluster, "b")).session_transaction() as found:
+        assert found[name] == VALUES[name]
+        assert type(found[name]) is type(VALUES[name])
+
+
+def test_the_attributes_can_be_read_after_the_response(cluster: InProcessCluster) -> None:
+    """Tests look at `session` inside `with client`; what they set there is too late and says so."""
+    client = shop(cluster).test_client()
+    with client:
+        client.get("/set/k/v")
+        assert (session["k"], session.modified, session.accessed) == ("v", True, True)
+        with pytest.raises(ChangeAfterResponse):
+            session["k"] = "w"
+    with client:
+        client.get("/")
+        assert not session.modified
+
+
+def test_a_session_of_a_request_inside_another(cluster: InProcessCluster) -> None:
+    """`session_transaction` around a request: each of the two has its own."""
+    client = shop(cluster).test_client()
+    client.get("/set/k/v")
+    with client.session_transaction() as prepared:
+        prepared["outer"] = "1"
+        client.get("/set/inner/1")
+    assert client.get("/").json == {"k": "v", "outer": "1", "inner": "1"}
+
+
+def test_the_interface_alone_will_do() -> None:
+    """`app.session_interface = ClusterSessionInterface()`, also on the class for all apps."""
+    app = Flask("shop")
+    app.session_interface = ClusterSessionInterface()
+
+    @app.get("/")
+    def count() -> str:
+        session["n"] = session.get("n", 0) + 1
+        return str(session["n"])
+
+    client = app.test_client()
+    assert [client.get("/").text for _ in range(2)] == ["1", "2"]
+
+
+def attributes(answer: Any) -> list[str]:
+    """Of the Set-Cookie header: the name, and what comes after the value."""
+    pair, *rest = answer.headers["Set-Cookie"].split("; ")
+    return [pair.partition("=")[0], *rest]
+
+
+def test_cookie_settings_of_the_app() -> None:
+    """Each of Flask's, where the app has said something."""
+    answer = plain().test_client().get("/set/k/v")
+    assert attributes(answer) == ["cs", "Path=/", "HttpOnly", "SameSite=Lax"]
+    app = plain(
+        SESSION_COOKIE_NAME="shop",
+        SESSION_COOKIE_DOMAIN=".example.org",
+        SESSION_COOKIE_PATH="/shop",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_COOKIE_HTTPONLY=False,
+        SESSION_COOKIE_SAMESITE="strict",
+        SESSION_COOKIE_PARTITIONED=True,
+    )
+    expected = ["shop", "Path=/shop", "SameSite=Strict", "Domain=example.org", "Secure", "Partitioned"]
+    assert attributes(app.test_client().get("/set/k/v")) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"SESSION_COOKIE_SECURE": True}, "__Host-cs"),
+        ({"SESSION_COOKIE_SECURE": True, "APPLICATION_ROOT": "/shop"}, "__Secure-cs"),
+        ({"SESSION_COOKIE_SECURE": True, "SESSION_COOKIE_DOMAIN": "example.org"}, "__Secure-cs"),
+        ({"SESSION_COOKIE_DOMAIN": "example.org"}, "cs"),
+    ],
+)
+def test_the_name_has_the_strictest_prefix_that_the_settings_allow(settings: dict[str, Any], name: str) -> None:
+    """Browsers drop a `__Host-` cookie that has a Domain or is not Secure."""
+    assert plain(**settings).extensions["clustersession"].config.cookie.names == (name,)
+
+
+def test_settings_that_change_later_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`app.config` may be filled after the extension was made, and tests change it; the environment goes before it."""
+    app = plain()
+    client = app.test_client()
+    client.get("/set/k/v")
+    app.config.update(SESSION_COOKIE_SAMESITE="Strict", PERMANENT_SESSION_LIFETIME=60)
+    answer = client.get("/permanent")
+    assert attributes(answer) == ["cs", "Path=/", "HttpOnly", "SameSite=Strict", "Max-Age=60"]
+    assert client.get("/get/k").text == "v"
+    assert app.extensions["clustersession"].config.lifetimes.idle_s == 60
+    monkeypatch.setenv("CLUSTERSESSION_COOKIE_SAMESITE", "Lax")
+    monkeypatch.setenv("CLUSTERSESSION_COOKIE_NAME", "ours")
+    app = plain(SESSION_COOKIE_SAMESITE="Strict", SESSION_COOKIE_NAME="shop")
+    assert attributes(app.test_client().get("/set/k/v")) == ["ours", "Path=/", "HttpOnly", "SameSite=Lax"]
+
+
+def test_a_wrong_setting_of_the_app_is_named() -> None:
+    """At once, or when it has changed; to Flask's users a `ValueError`."""
+    with pytest.raises(ConfigError, match="SESSION_COOKIE_SAMESITE: 'never'"):
+        plain(SESSION_COOKIE_SAMESITE="never")
+    app = plain()
+    app.config["SESSION_COOKIE_SAMESITE"] = "never"
+    with pytest.raises(ValueError, match="SESSION_COOKIE_SAMESITE"):
+        app.test_client().get("/get/k")
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """For the age of cookies it is so much later."""
+    now = time()
+    monkeypatch.setattr(issuing, "time", lambda: now + seconds)
+
+
+@pytest.mark.parametrize(
+    ("days", "refresh", "path", "renewed"),
+    [
+        (7, True, "/get/k", False),
+        (9, True, "/get/k", True),
+        (9, False, "/get/k", False),
+        (9, False, "/set/k/w", True),
+    ],
+)
+def test_a_permanent_cookie_is_renewed_in_time(
+    monkeypatch: pytest.MonkeyPatch, days: int, refresh: bool, path: str, renewed: bool
+) -> None:
+    """When a quarter of its 31 days is over; with SESSION_REFRESH_EACH_REQUEST off only if the session was changed."""
+    client = plain(SESSION_REFRESH_EACH_REQUEST=refresh).test_client()
+    client.get("/permanent")
+    later(monkeypatch, days * 86400)
+    answer = client.get(path)
+    assert (answer.headers.get("Set-Cookie", "").count("Max-Age=2678400") == 1) == renewed
+
+
+def test_what_is_not_permanent_any_more_ends_with_the_browser(cluster: InProcessCluster) -> None:
+    """The cookie is sent again without an age."""
+    app = shop(cluster)
+
+    @app.get("/brief")
+    def brief() -> str:
+        session.permanent = False
+        return "ok"
+
+    client = app.test_client()
+    client.get("/permanent")
+    assert "Max-Age" not in client.get("/brief").headers["Set-Cookie"]
+
+
+def test_streaming_and_a_session_that_nobody_has_looked_at_before(cluster: InProcessCluster) -> None:
+    """A body that begins a session comes too late for its cookie, and says so; one that changes a stored one is in time."""
+    app = shop(cluster)
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def body() -> Any:
+            yield "one "
+            session["streamed"] = "yes"
+            yield "two"
+
+        return Response(flask.stream_with_context(body()))
+
+    client = app.test_client()
+    with pytest.raises(ChangeAfterResponse), client.get("/stream") as answer:
+        answer.get_data()
+    client.get("/set/k/v")
+    with client.get("/stream") as answer:
+        assert (answer.get_data(as_text=True), "Set-Cookie" in answer.headers) == ("one two", False)
+    assert client.get("/").json == {"k": "v", "streamed": "yes"}
+
+
+def test_apps_of_a_process_share_their_sessions_in_dev_mode() -> None:
+    """As they do in the cluster."""
+    client = plain().test_client()
+    client.get("/set/k/v")
+    assert moved(client, plain()).get("/get/k").text == "v"

@@ -40,8 +40,8 @@ ROUTES = [Route("/", show), Route("/login/{user}", login), Route("/logout", logo
 
 
 def shop(cluster: InProcessCluster | None, host: str = "a", **more: Any) -> Starlette:
-    options = {} if cluster is None else {"config": cluster[host].engine}
-    return Starlette(routes=ROUTES, middleware=[Middleware(SessionMiddleware, **options)], **more)
+    config = None if cluster is None else cluster[host].engine
+    return Starlette(routes=ROUTES, middleware=[Middleware(SessionMiddleware, config=config)], **more)
 
 
 def visits(request: Request) -> int:

@@ -298,3 +298,22 @@ def test_starlettes_websocket_has_it_too(cluster: InProcessCluster, cookie: str)
     app = Starlette(routes=[WebSocketRoute("/", endpoint)], middleware=middleware)
     sent = asyncio.run(acall(app, websocket_scope(cookie), [{"type": "websocket.connect"}]))
     assert [each.get("text") for each in sent if each["type"] == "websocket.send"] == ["1"]
+
+
+def test_an_error_page_for_a_session_that_cannot_be_reached_is_a_503(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """Frameworks that catch what an endpoint raises make a 500 of it; one of another cause stays what it is."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            scope["session"]["n"]
+        except SessionUnavailable:
+            pass
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"oops"})
+
+    answer = call(cluster, app, cookie, host=unreachable)
+    assert (answer.status, answer.one("Retry-After")) == (503, "1")
+    cluster.back("a", "b", "c")
+    assert call(cluster, app, cookie, host=unreachable).status == 500

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clustersession import hostclock
-from clustersession.config import Address, Config, CookieConfig, Timeouts
+from clustersession.config import Address, Config, CookieConfig, Limits, Timeouts
 from clustersession.core.node import Member
 from clustersession.errors import ConfigError, StoreRefused
 from clustersession.middleware.assembly import EngineSource
@@ -74,6 +74,13 @@ def test_a_wrong_setting_is_told_when_the_app_is_wrapped(monkeypatch: pytest.Mon
     monkeypatch.setenv("CLUSTERSESSION_SECRET", "changeme" * 8)
     with pytest.raises(ConfigError, match="example"):
         SessionMiddleware(counting)
+
+
+def test_a_place_without_room_is_told_when_the_app_is_wrapped(tmp_path: Path) -> None:
+    """Before the first user finds out; nothing is made for that."""
+    with pytest.raises(ConfigError, match="CLUSTERSESSION_MAX_BYTES: it asks for"):
+        SessionMiddleware(counting, settings(tmp_path / "data", limits=Limits(store_bytes_max=2**60)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dev_mode_serves_sessions_without_any_setting() -> None:
@@ -149,7 +156,8 @@ def test_a_host_without_its_node_says_so_and_reads_nothing(tmp_path: Path, caplo
     """Nobody has compared its files with those of others: what is new is kept here, what is old is unavailable, not empty."""
     wrapped = SessionMiddleware(counting, settings(tmp_path))
     cookie = call_wsgi(wrapped).pair
-    assert "no node runs on this host" in caplog.text
+    assert f"no node runs for here in {tmp_path}/default-here" in caplog.text
+    assert "set the same CLUSTERSESSION_DATA_DIR" in caplog.text
     assert wrapped._engine().counters.of("saved_degraded") == 1
     assert call_wsgi(wrapped, "/", cookie).status == 503
     with_node(wrapped._engine)

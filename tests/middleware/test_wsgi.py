@@ -437,3 +437,22 @@ def test_policy_anonymous_shows_an_empty_session_and_writes_nothing(
     read, write = (call_wsgi(wrapped, path, cookie) for path in ("/read", "/write"))
     assert (read.status, read.body, read.cookies) == (200, b"{}", [])
     assert (write.status, write.cookies) == (503, [])
+
+
+def test_an_error_page_for_a_session_that_cannot_be_reached_is_a_503(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """Frameworks that catch what a view raises make a 500 of it; one of another cause stays what it is."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            environ["clustersession.session"]["n"]
+        except SessionUnavailable:
+            pass
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+        return [b"oops"]
+
+    answer = call(cluster, app, cookie, host=unreachable)
+    assert (answer.status, answer.one("Retry-After")) == (503, "1")
+    cluster.back("a", "b", "c")
+    assert call(cluster, app, cookie, host=unreachable).status == 500

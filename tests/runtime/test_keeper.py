@@ -360,7 +360,8 @@ def test_a_seed_is_a_suspect_until_it_answers() -> None:
 def test_a_heartbeat_tells_the_whole_table(pair: tuple[Node, Node]) -> None:
     """This host first, and its clock."""
     a, _ = pair
-    assert a.keeper.heartbeat() == calls.Heartbeat(ME, (B,), a.clock())
+    assert a.keeper.heartbeat("b") == calls.Heartbeat(ME, (B,), a.clock(), wanted=True, knows=1)
+    assert a.keeper.heartbeat() == calls.Heartbeat(ME, (B,), a.clock(), wanted=False, knows=1)
 
 
 def test_the_board_has_what_the_workers_need(pair: tuple[Node, Node]) -> None:

@@ -161,16 +161,18 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
             "SECRET_FILE",
             "/nowhere/ring cannot be read (No such file or directory)",
         ),
-        ({"NODE": "a b"}, "NODE", "not a name"),
-        ({"MODE": "shadow"}, "MODE", "'shadow' is not one of on, dev"),
+        ({"NODE": "a b"}, "NODE", "characters that it cannot have"),
+        ({"MODE": "shadow"}, "MODE", "there is no 'shadow'"),
         ({"STORE": "memory"}, "STORE", "not shared between processes"),
         ({"IDLE_TIMEOUT": "30 minutes"}, "IDLE_TIMEOUT", "is not a duration"),
         ({"LISTEN": "here:there"}, "LISTEN", "is not an address"),
         ({"ADVERTISE": "0.0.0.0:10060"}, "ADVERTISE", "no address of one host"),
         ({"MIN_COPIES": "3"}, "MIN_COPIES", "neither 1 nor 2"),
-        ({"COOKIE_DOMAIN": "example.com"}, "COOKIE_NAME", "allows no Domain"),
+        ({"COOKIE_DOMAIN": "example.com"}, "COOKIE_DOMAIN", "a cookie named '__Host-cs' can have no domain"),
+        ({"COOKIE_PATH": "/shop"}, "COOKIE_PATH", "a cookie named '__Host-cs' can have no other path than '/'"),
         ({"COOKIE_NAME": "__Host-x", "COOKIE_SECURE": "0"}, "COOKIE_NAME", "needs the Secure attribute"),
-        ({"COOKIE_SAMESITE": "None", "COOKIE_SECURE": "0"}, "COOKIE_SAMESITE", "need Secure"),
+        ({"COOKIE_SAMESITE": "None", "COOKIE_SECURE": "0"}, "COOKIE_SAMESITE", "only with the Secure attribute"),
+        ({"COOKIE_PARTITIONED": "1", "COOKIE_SECURE": "0"}, "COOKIE_PARTITIONED", "only with the Secure attribute"),
         ({"MAX_SESSION_BYTES": "1GiB"}, "MAX_SESSION_BYTES", "more than one message can carry"),
         ({"ADMIN_LISTEN": "0.0.0.0:10061"}, "ADMIN_TOKEN", "open to other hosts"),
         ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN", "too short"),
@@ -235,6 +237,26 @@ def test_an_unknown_setting_is_noted_with_the_nearest_name(caplog: pytest.LogCap
     """A misspelt setting is a warning that names the one that was meant."""
     load(COOKIE_NAMES="x")
     assert "no setting CLUSTERSESSION_COOKIE_NAMES; did you mean CLUSTERSESSION_COOKIE_NAME?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({"MIN_COPIES": "2"}, "nothing can be stored"),
+        ({"PEERS": "127.0.0.1:1,10.0.0.5", "ADVERTISE": "localhost"}, "ADVERTISE is localhost:10060"),
+        ({"PEERS": "dns://app", "LISTEN": "127.0.0.1"}, "LISTEN is 127.0.0.1:10060"),
+    ],
+)
+def test_what_leaves_a_host_alone_is_noted(settings: dict[str, str], noted: str) -> None:
+    """It may be right where others find this host, or for a trial; else nobody would see why there are no copies."""
+    (note,) = notes_of({}, load(**settings))
+    assert noted in note
+
+
+def test_hosts_that_reach_each_other_are_not_noted() -> None:
+    """On one machine for a trial, or on addresses of their own."""
+    assert notes_of({}, load(PEERS="127.0.0.1:1,localhost:2", LISTEN="127.0.0.1:1", MIN_COPIES="2")) == []
+    assert notes_of({}, load(PEERS="10.0.0.5", ADVERTISE="10.0.0.4")) == []
 
 
 def test_a_secret_file_that_all_can_read_is_noted(tmp_path: Path) -> None:

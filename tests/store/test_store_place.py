@@ -56,7 +56,7 @@ def test_order_of_places(tmp_path: Path, shared_memory: Path) -> None:
 def test_no_place(tmp_path: Path, shared_memory: Path) -> None:
     """Where nothing can be written to, the message lists what was tried and names the setting."""
     shared_memory.rmdir()
-    with pytest.raises(StoreRefused, match=r"not-there.*CLUSTERSESSION_DATA_DIR"):
+    with pytest.raises(ConfigError, match=r"CLUSTERSESSION_DATA_DIR.*not-there"):
         place_for(configured(), {"HOME": f"{tmp_path}/not-there"})
 
 
@@ -95,6 +95,13 @@ def refused(at: Path, *words: str) -> None:
         make_private(at)
     for word in (*words, "CLUSTERSESSION_DATA_DIR"):
         assert word in str(caught.value)
+
+
+def test_a_place_that_cannot_be_made_is_refused_with_its_reason(base: Path) -> None:
+    """A file where a directory should be, however far above."""
+    (base / "file").touch()
+    refused(base / "file" / "place", f"{base}/file", "File exists")
+    refused(base / "file" / "deep" / "deeper" / "place", f"{base}/file/deep", "Not a directory")
 
 
 def test_links_are_refused(tmp_path: Path, base: Path) -> None:

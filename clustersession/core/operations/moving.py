@@ -24,9 +24,10 @@ def moved(
     takes the record of one of them only: it arbitrates. So a candidate that gives no answer is not passed over, unless
     nobody else could own a copy.
     """
-    tried = {survivor} if lost is None else {survivor, lost}
+    owners = {survivor} if lost is None else {survivor, lost}
+    tried = set(owners)
     for failed in range(TRIES_MAX if lost is not None else TRIES_MAX + 1):
-        backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried)
+        backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried, near=owners)
         if backup is None and (cluster.min_copies > 1 or (failed and lost is not None)):
             return None  # one copy only if nobody else could take a second one, and the policy has it
         reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost))

@@ -107,7 +107,7 @@ def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Recor
 
 def _successor(cluster: Cluster, key: Key, old: Record, patch: Patch, now: float) -> Record:
     """Ages and limits are carried over, never extended; the history begins anew, with this host as master."""
-    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,))
+    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,), near=(cluster.me,))
     stamp = Stamp(1, 1, cluster.me)
     items: dict[str, Item] = {name: (stamp, value) for name, (_, value) in old.items.items() if value is not None}
     fresh = Record(

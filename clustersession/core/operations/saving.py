@@ -85,7 +85,7 @@ def _delivered(
     """Bring the numbered patch to the backup. A `Placement` says: the owners changed, begin again there."""
     master, backup = placement.owners
     if backup is None:
-        if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,)) is None:
+        if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,), near=(master,)) is None:
             if cluster.min_copies > 1:
                 return Unavailable("no second node can take a copy")
             return Saved(placement, applied.version, copies=1)
@@ -146,8 +146,8 @@ def new_record(
     """The first version of a session that this host will master, or another one if this host is on its way out."""
     master = cluster.me
     if cluster.leaving:
-        master = choose_backup(cluster.view, key, zone="", without=(cluster.me,)) or cluster.me
-    backup = choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master})
+        master = choose_backup(cluster.view, key, zone="", without=(cluster.me,), near=(cluster.me,)) or cluster.me
+    backup = choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master}, near=(master,))
     empty = Record(1, 0, (master, backup), created=now, last_seen=now, lifetime=lifetime, base=1)
     return patched(empty, patch, 1).but(principal=principal, auth_time=auth_time)
 

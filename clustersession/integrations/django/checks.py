@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from django.conf import settings
@@ -25,7 +26,18 @@ def check_settings(app_configs: Sequence[Any] | None = None, **options: Any) -> 
         )
     elif not installed:
         found.append(Error("MIDDLEWARE does not contain clustersession's.", f"Add {MIDDLEWARE!r}.", id="clustersession.E002"))
-    if settings.SESSION_ENGINE != ENGINE:
+    if not _builds_on_ours(settings.SESSION_ENGINE):
         problem = f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, but MIDDLEWARE contains clustersession's."
         found.append(Error(problem, f"Set SESSION_ENGINE = {ENGINE!r}.", id="clustersession.E003"))
     return found
+
+
+def _builds_on_ours(engine: str) -> bool:
+    """Whether it is ours, or a project's own whose `SessionStore` is one of ours."""
+    from .store import SessionStore
+
+    try:
+        chosen = getattr(import_module(engine), "SessionStore", None)
+    except ImportError:
+        return False
+    return isinstance(chosen, type) and issubclass(chosen, SessionStore)

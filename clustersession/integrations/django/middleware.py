@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
-from http.cookies import Morsel
-from typing import Any
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any, Final, TypeVar
 
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from ...errors import LateWrite, SessionUnavailable
 from ...runtime.engine import Engine
-from ...runtime.headers import SessionHeaders, never_stored, vary_on_cookie
+from ...runtime.headers import SessionHeaders
 from ...runtime.pipeline import Visit
 from .errors import error_response
-from .source import engine_source
-from .store import EXPIRY, SessionStore, _Inner
+from .responses import add, save_at_end, streams
+from .source import engine_source, is_for_tests
+from .store import EXPIRY, DjangoSession, SessionStore
 
-SPOILT = (400, 500)  # what Django answers when an exception of ours was raised out of reach of `process_exception`
+R = TypeVar("R", bound=HttpResponseBase)
+
+OWN: Final = "_clustersession"  # the request's attribute with the store that its cookie named
+SPOILT: Final = (400, 500)  # what Django answers when an exception of ours was raised out of reach of `process_exception`
+INTERRUPTED: Final = (
+    "The request's session was deleted before the request completed. The user may have logged out in a concurrent request, "
+    "for example."
+)
 
 
 class SessionMiddleware(DjangoSessionMiddleware):
@@ -30,22 +41,55 @@ class SessionMiddleware(DjangoSessionMiddleware):
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         MiddlewareMixin.__init__(self, get_response)
         self._source = engine_source()
+        self.SessionStore: type[SessionStore] = _store_type()
+        own = (SessionMiddleware.process_request, SessionMiddleware.process_response)
+        self._extended = (type(self).process_request, type(self).process_response) != own
 
     def __call__(self, request: HttpRequest) -> Any:
-        if self.async_mode:
-            return self._acall(request)
-        engine = self._source()
-        visit = self._begin(engine, request)
-        return self._end(engine, visit, request, self.get_response(request))  # type: ignore[arg-type]
+        if self.async_mode:  # what a subclass adds may block: then as Django has it, in a thread
+            return self.__acall__(request) if self._extended else self._acall(request)
+        answer = self.process_request(request)
+        response = self.get_response(request) if answer is None else answer
+        return self.process_response(request, response)  # type: ignore[arg-type]
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         source = self._source
         engine = source() if source.is_open else await source.opened()
-        visit = self._begin(engine, request)
+        visit = self._begun(engine, request)
         if not visit.load_here():
             await engine.asynchronous.run(visit.load(), visit.budget)
         get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]] = self.get_response  # type: ignore[assignment]
-        return await self._aend(engine, visit, request, await get_response(request))
+        response = await get_response(request)
+        store = request.session
+        if store is not getattr(request, OWN):
+            return await _asaved_as_by_django(engine, request, response)
+        try:
+            if _prepared(visit, store, response) and visit.pending(write=response.status_code < 500):
+                await engine.asynchronous.run(visit.carry_out(), visit.budget)
+        except (SessionUnavailable, LateWrite) as error:
+            return _instead(visit, response, error)
+        return _finished(engine, visit, store, response)
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        """Puts the session into the request. It loads when somebody looks at it."""
+        engine = self._source()
+        visit = self._begun(engine, request)
+        if self.async_mode and not visit.load_here():
+            engine.blocking.run(visit.load(), visit.budget)
+        return None
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Saves the session and adds its headers."""
+        engine, store = self._source(), request.session
+        if store is not getattr(request, OWN, None) or not store.in_request:
+            return _saved_as_by_django(engine, request, response)
+        visit = store.visit
+        try:
+            if _prepared(visit, store, response) and visit.pending(write=response.status_code < 500):
+                engine.blocking.run(visit.carry_out(), visit.budget)
+        except (SessionUnavailable, LateWrite) as error:
+            return _instead(visit, response, error)
+        return _finished(engine, visit, store, response)  # type: ignore[return-value]
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A view that needed a session that cannot be reached."""
@@ -53,58 +97,57 @@ class SessionMiddleware(DjangoSessionMiddleware):
             return error_response(error, SessionHeaders(vary=True))
         return None
 
-    def _begin(self, engine: Engine, request: HttpRequest) -> Visit:
+    def _begun(self, engine: Engine, request: HttpRequest) -> Visit:
         cookie = request.META.get("HTTP_COOKIE")
-        visit = engine.visit((cookie,) if cookie else (), blocking=not self.async_mode, session_type=_Inner)
-        request.session = SessionStore.of_request(engine, visit)
+        fields: tuple[str, ...] = (cookie,) if cookie else ()
+        by_hand = request.__dict__.get("COOKIES")  # there only if somebody has looked, and perhaps changed it
+        if by_hand:
+            fields = _changed_by_hand(engine, cookie or "", by_hand) or fields
+        visit = engine.visit(fields, blocking=not self.async_mode, session_type=DjangoSession)
+        request.session = store = self.SessionStore.of_request(engine, visit)
+        setattr(request, OWN, store)
         return visit
 
-    # --- the response ------------------------------------------------------------------------------------------------------
 
-    def _end(self, engine: Engine, visit: Visit, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        try:
-            if _prepared(visit, request) and visit.pending(write=response.status_code < 500):
-                engine.blocking.run(visit.carry_out(), visit.budget)
-        except (SessionUnavailable, LateWrite) as error:
-            return _instead(visit, response, error)
-        response = _started(visit, response)
-        if _streams(response):
-            response.streaming_content = _streamed(engine, visit, response.streaming_content)  # type: ignore[attr-defined]
-        else:
-            visit.close()
-        return response
-
-    async def _aend(self, engine: Engine, visit: Visit, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        try:
-            if _prepared(visit, request) and visit.pending(write=response.status_code < 500):
-                await engine.asynchronous.run(visit.carry_out(), visit.budget)
-        except (SessionUnavailable, LateWrite) as error:
-            return _instead(visit, response, error)
-        response = _started(visit, response)
-        if _streams(response):
-            stream = _astreamed if response.is_async else _streamed  # type: ignore[attr-defined]
-            response.streaming_content = stream(engine, visit, response.streaming_content)  # type: ignore[attr-defined]
-        else:
-            visit.close()
-        return response
+def _store_type() -> type[SessionStore]:
+    """A project may have an engine of its own that builds on ours; any other is what the system check is about."""
+    chosen = getattr(import_module(settings.SESSION_ENGINE), "SessionStore", SessionStore)
+    return chosen if issubclass(chosen, SessionStore) else SessionStore
 
 
-def _prepared(visit: Visit, request: HttpRequest) -> bool:
+def _changed_by_hand(engine: Engine, field: str, cookies: dict[str, str]) -> tuple[str, ...]:
+    """The session's cookies that are not those the client has sent: other middlewares and tests make such requests."""
+    sent = parse_cookie(field)
+    ours = (name for name in engine.config.cookie.names if name in cookies)
+    return tuple(f"{name}={cookies[name]}" for name in ours if cookies[name] != sent.get(name))
+
+
+# --- before the response starts ------------------------------------------------------------------------------------------
+
+
+def _prepared(visit: Visit, store: SessionStore, response: HttpResponseBase) -> bool:
     """Whether there may be something to save."""
     session = visit.session
+    if settings.SESSION_SAVE_EVERY_REQUEST and response.status_code < 500:
+        _look_every_time(visit, store)
     if not session.accessed or not session.loaded:
         return False
-    store = request.session
-    if isinstance(store, SessionStore):
-        visit.max_age_s, visit.life_key = store.cookie_age_s(), EXPIRY
+    visit.max_age_s, visit.life_key = store.cookie_age_s(), EXPIRY
+    store.keep_for_own_age()
     return True
 
 
-def _started(visit: Visit, response: HttpResponseBase) -> HttpResponseBase:
+def _finished(engine: Engine, visit: Visit, store: SessionStore, response: HttpResponseBase) -> HttpResponseBase:
     """The response with the session's headers."""
     if visit.unavailable and response.status_code in SPOILT and not visit.session.loaded:
         return _instead(visit, response, SessionUnavailable("no owner gave an answer"))
-    _add(response, visit.headers())
+    add(response, visit.headers())
+    if streams(response):
+        save_at_end(engine, visit, response)
+    elif is_for_tests(engine):
+        store.leave_request()
+    else:
+        visit.close()
     return response
 
 
@@ -112,64 +155,61 @@ def _instead(visit: Visit, response: HttpResponseBase, error: SessionUnavailable
     headers = visit.refusal_headers()
     visit.close()
     answer = error_response(error, headers)
-    _add(answer, headers)
+    add(answer, headers)
     answer._resource_closers.extend(response._resource_closers)  # type: ignore[attr-defined]
     return answer
 
 
-def _add(response: HttpResponseBase, session: SessionHeaders) -> None:
-    if session.vary:
-        response.headers["Vary"] = vary_on_cookie(response.headers.get("Vary"))
-    if session.no_store:
-        response.headers["Cache-Control"] = never_stored(response.headers.get("Cache-Control"))
-    for text in session.cookies:
-        cookie = _Verbatim(text)
-        response.cookies[cookie.key] = cookie
-
-
-class _Verbatim(Morsel[str]):
-    """A Set-Cookie value as it is: `http.cookies` does not know every attribute."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-        pair, *attributes = text.split("; ")
-        name, _, value = pair.partition("=")
-        self.set(name, value, value)
-        for attribute in attributes:
-            word, _, given = attribute.partition("=")
-            if self.isReservedKey(word):
-                self[word] = given or True  # as Django sets flags
-
-    def OutputString(self, attrs: Container[str] | None = None) -> str:  # noqa: N802
-        return self._text
-
-
-# --- what changes while the body is being sent ---------------------------------------------------------------------------
-
-
-def _streams(response: HttpResponseBase) -> bool:
-    return isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse)
-
-
-def _streamed(engine: Engine, visit: Visit, content: Iterator[bytes]) -> Iterator[bytes]:
+def _look_every_time(visit: Visit, store: SessionStore) -> None:
+    """SESSION_SAVE_EVERY_REQUEST: a session lives on, and its cookie too, whether the request has looked at it or not."""
+    session = visit.session
+    accessed = session.accessed
     try:
-        yield from content
-    finally:
-        visit.start()
-        try:
-            engine.blocking.run(visit.save(), visit.budget)
-        finally:
-            visit.close()
+        exists = session.id is not None
+    except SessionUnavailable:
+        exists = False  # the app has not asked for it, so this is no reason to fail
+    session.accessed = exists or accessed
+    visit.reissue = visit.reissue or exists and store.cookie_age_s() is not None
 
 
-async def _astreamed(engine: Engine, visit: Visit, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+# --- a session that the app has put into the request itself ---------------------------------------------------------------
+
+
+def _saved_as_by_django(engine: Engine, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    store = request.session
+    if not isinstance(store, SessionStore):
+        return response
     try:
-        async for part in content:
-            yield part
-    finally:
-        visit.start()
-        try:
-            await engine.asynchronous.run(visit.save(), visit.budget)
-        finally:
-            visit.close()
+        if _is_to_be_saved(store, response):
+            store.save()
+    except UpdateError:
+        raise SessionInterrupted(INTERRUPTED) from None
+    except SessionUnavailable as error:
+        return error_response(error, SessionHeaders(vary=True))
+    return _with_cookies(engine, request, store, response)
+
+
+async def _asaved_as_by_django(engine: Engine, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    store = request.session
+    if not isinstance(store, SessionStore):
+        return response
+    try:
+        if _is_to_be_saved(store, response):
+            await store.asave()
+    except UpdateError:
+        raise SessionInterrupted(INTERRUPTED) from None
+    except SessionUnavailable as error:
+        return error_response(error, SessionHeaders(vary=True))
+    return _with_cookies(engine, request, store, response)
+
+
+def _is_to_be_saved(store: SessionStore, response: HttpResponseBase) -> bool:
+    return (store.modified or settings.SESSION_SAVE_EVERY_REQUEST) and response.status_code < 500 and not store.is_empty()
+
+
+def _with_cookies(engine: Engine, request: HttpRequest, store: SessionStore, response: R) -> R:
+    cookies = store.as_cookies() if _is_to_be_saved(store, response) else ()
+    if not cookies and store.is_empty():
+        cookies = tuple(engine.cookies.deleted(name) for name in engine.config.cookie.names if name in request.COOKIES)
+    add(response, SessionHeaders(cookies, vary=store.accessed or bool(cookies)))
+    return response

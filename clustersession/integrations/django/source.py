@@ -2,53 +2,109 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
 
-from ...config import Config, Lifetimes
+from ...config import Config
 from ...middleware.assembly import EngineSource, Settings
+from ...runtime.engine import Engine
+from ..app_settings import AppCookie, environment, samesite, with_app
+from .handles import HandleCookies
 
-_current: EngineSource | None = None
+_current: DjangoSource | None = None
+_changes = 0  # of SESSION_* settings, which tests override while the process runs
 
 
-def engine_source() -> EngineSource:
+class DjangoSource:
+    """An `EngineSource` that follows Django's settings. Raises `ConfigError` when they are wrong."""
+
+    def __init__(self, chosen: Settings) -> None:
+        self._base = environment("Django", _age_s()) if chosen is None else None
+        self._changes = _changes
+        self._source = EngineSource(chosen, framework="Django") if self._base is None else _source_of(self._base)
+
+    def __call__(self) -> Engine:
+        """The engine, opened now if this is the first request in this process."""
+        return self._followed()()
+
+    @property
+    def config(self) -> Config:
+        return self._followed().config
+
+    @property
+    def is_open(self) -> bool:
+        return self._followed().is_open
+
+    async def opened(self) -> Engine:
+        """The engine, without blocking the event loop."""
+        return await self._followed().opened()
+
+    def _followed(self) -> EngineSource:
+        if self._changes != _changes:
+            self._changes = _changes
+            if self._base is not None:
+                self._source = _source_of(self._base)
+        return self._source
+
+
+class _DevSource(EngineSource):
+    def __call__(self) -> Engine:
+        engine = super().__call__()
+        if not isinstance(engine.cookies, HandleCookies):
+            engine.cookies = HandleCookies(engine.config, engine.host, engine.ring, engine.counters)
+        return engine
+
+
+def engine_source() -> DjangoSource:
     """Made when it is first asked for, since Django's settings must be there. Raises `ConfigError`."""
     global _current  # noqa: PLW0603
     if _current is None:
-        _current = _made(None)
+        _current = DjangoSource(None)
     return _current
 
 
-def use(chosen: Settings) -> EngineSource:
+def use(chosen: Settings) -> DjangoSource:
     """Middlewares and stores made from now on use `chosen` (None: the environment again)."""
     global _current  # noqa: PLW0603
-    _current = _made(chosen)
+    _current = DjangoSource(chosen)
     return _current
 
 
-def _made(chosen: Settings) -> EngineSource:
-    lifetimes = Lifetimes(idle_s=float(settings.SESSION_COOKIE_AGE), absolute_s=None)
-    source = EngineSource(chosen, framework="Django", lifetimes=lifetimes, defaults=_defaults())
-    if chosen is None and _is_plain_dev(source.config):
-        # Django's test client, and browser tests, put `session_key` into a cookie of this name
-        cookie = replace(source.config.cookie, names=(settings.SESSION_COOKIE_NAME,))
-        return EngineSource(replace(source.config, cookie=cookie), framework="Django")
-    return source
+def is_for_tests(engine: Engine) -> bool:
+    """Whether it is that of a project under test or development, that has set nothing of ours."""
+    return isinstance(engine.cookies, HandleCookies)
 
 
-def _is_plain_dev(config: Config) -> bool:
-    return config.mode == "dev" and config.cookie.names == ("cs",)
+def _source_of(base: Config) -> EngineSource:
+    if base.mode == "dev" and base.cookie.names == ("cs",):
+        return _DevSource(with_app(base, _age_s(), _cookie(settings.SESSION_COOKIE_NAME)), framework="Django")
+    name = None if settings.SESSION_COOKIE_NAME == "sessionid" else settings.SESSION_COOKIE_NAME
+    return EngineSource(with_app(base, _age_s(), _cookie(name)), framework="Django")
 
 
-def _defaults() -> dict[str, str]:
-    """What SESSION_COOKIE_* say, as settings of ours. Only what differs from Django's defaults can have been meant."""
-    found: dict[str, str] = {}
-    if settings.SESSION_COOKIE_SAMESITE:
-        found["CLUSTERSESSION_COOKIE_SAMESITE"] = str(settings.SESSION_COOKIE_SAMESITE)
-    if settings.SESSION_COOKIE_DOMAIN or settings.SESSION_COOKIE_PATH != "/":  # a "__Host-" cookie can have neither
-        found["CLUSTERSESSION_COOKIE_NAME"] = "__Secure-cs"
-        found["CLUSTERSESSION_COOKIE_PATH"] = settings.SESSION_COOKIE_PATH
-        if settings.SESSION_COOKIE_DOMAIN:
-            found["CLUSTERSESSION_COOKIE_DOMAIN"] = settings.SESSION_COOKIE_DOMAIN
-    return found
+def _age_s() -> float:
+    return float(settings.SESSION_COOKIE_AGE)
+
+
+def _cookie(name: str | None) -> AppCookie:
+    """Only what differs from Django's defaults can have been meant, or was set in so many words."""
+    path = settings.SESSION_COOKIE_PATH
+    return AppCookie(
+        name=name,
+        secure=bool(settings.SESSION_COOKIE_SECURE) if settings.is_overridden("SESSION_COOKIE_SECURE") else None,
+        httponly=None if settings.SESSION_COOKIE_HTTPONLY else False,
+        samesite=samesite("SESSION_COOKIE_SAMESITE", settings.SESSION_COOKIE_SAMESITE),
+        domain=settings.SESSION_COOKIE_DOMAIN or None,
+        path=None if path == "/" else path,
+    )
+
+
+def _follow(*, setting: str, **_: Any) -> None:
+    global _changes  # noqa: PLW0603
+    if setting.startswith("SESSION_"):
+        _changes += 1
+
+
+setting_changed.connect(_follow, dispatch_uid="clustersession")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.conf import settings
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.base import CreateError, SessionBase
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 from django.utils.module_loading import import_string
@@ -16,65 +16,95 @@ from django.utils.module_loading import import_string
 from ...errors import LateWrite, SessionUnavailable
 from ...runtime.engine import Engine
 from ...runtime.pipeline import Visit
-from ...runtime.session import RequestSession
+from ...runtime.session import RequestSession, Whereabouts
+from ..app_settings import SHORTEST_LIFE_S
 from .checks import DJANGOS_OWN, MIDDLEWARE
 from .errors import DjangoLateWrite, DjangoSessionUnavailable
 from .source import engine_source
 
 EXPIRY: Final = "_session_expiry"
-SHORTEST_LIFE_S: Final = 1.0
+HANDLE_CHARS: Final = 32
+KEY_CHARS_MIN: Final = 8  # of what Django takes for a key
 
 
-class _Inner(RequestSession):
+class DjangoSession(RequestSession):
     """Raises what Django's request handling understands."""
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except SessionUnavailable as error:
-            raise DjangoSessionUnavailable(error.why, retry_after_s=error.retry_after_s) from None
+    if not TYPE_CHECKING:  # a wrong name is an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except SessionUnavailable as error:
+                raise DjangoSessionUnavailable(error.why, retry_after_s=error.retry_after_s) from None
+
+    @property
+    def expiry(self) -> Any:
+        """What `set_expiry` was given, in the form that is stored; most sessions have none."""
+        return self.get(EXPIRY) if EXPIRY in self._values or EXPIRY in self._items else None
+
+    def saved(self, changes: Mapping[str, bytes | None], handle: str | None) -> None:
+        modified = self.modified
+        super().saved(changes, handle)
+        self._modified = modified  # as in Django, where only a new object is unmodified
 
 
 class SessionStore(SessionBase):
     """Django's session interface.
 
-    `session_key` is the public handle, which is no cookie. It changes when the session gets a new ID (`cycle_key`); the
-    middleware stores everything before the response starts, `save` and `create` at once.
-
-    Outside of a request `SessionStore(handle)` looks the session up in the whole cluster, and nothing is stored without
-    `save`. There, in dev mode only, `session_key` is the whole ID, because tests put it into a cookie.
+    `session_key` is the public handle, which is no cookie (but in dev mode, for tests). It changes when the session gets a
+    new ID (`cycle_key`). In a request everything is stored before the response starts, by `save`, `create` and `delete` at
+    once. Outside of a request `SessionStore(handle)` looks the session up in the whole cluster, and nothing but `flush`,
+    `cycle_key` and these three stores anything.
     """
+
+    _key: str | None = None
+    _engine: Engine | None = None
+    _visit: Visit | None = None
+    in_request = False
 
     def __init__(self, session_key: str | None = None) -> None:
         if DJANGOS_OWN in settings.MIDDLEWARE:
             raise ImproperlyConfigured(f"MIDDLEWARE contains {DJANGOS_OWN!r}; put {MIDDLEWARE!r} in its place")
-        self._key = session_key
-        self._engine: Engine | None = None
-        self._visit: Visit | None = None
-        self._in_request = False
+        self._session_key = session_key
 
     @classmethod
     def of_request(cls, engine: Engine, visit: Visit) -> SessionStore:
         store = cls.__new__(cls)
-        store._key, store._engine, store._visit, store._in_request = None, engine, visit, True
-        store.inner = visit.session
+        store._engine, store._visit, store.in_request = engine, visit, True
+        store.inner = visit.session  # type: ignore[assignment]
         return store
 
+    def leave_request(self) -> None:
+        """The response is made: from now on it is as outside of a request. For tests, which go on with it."""
+        inner, visit = self.inner, self.visit
+        accessed, modified = inner.accessed, inner.modified
+        asked_for = None if visit.ticket is None else visit.ticket.sid.handle
+        self._session_key, self.in_request = inner.id if inner.loaded else asked_for, False
+        self.inner.accessed, self.inner._modified = accessed, modified
+
+    @property
+    def visit(self) -> Visit:
+        return self._opened()[1]
+
     def _opened(self) -> tuple[Engine, Visit]:
-        if self._engine is None or self._visit is None:
-            self._engine = engine = engine_source()()
-            self._visit = _visit_of(engine, self._key)
+        if self._engine is None:
+            self._engine = engine_source()()
+        if self._visit is None:
+            self._visit = _visit_of(self._engine, self._key or "")
         return self._engine, self._visit
 
     @cached_property
-    def inner(self) -> RequestSession:
+    def inner(self) -> DjangoSession:
         """The session itself, with what Django's interface does not have (`placement`, `end`, `rotate`)."""
-        return self._opened()[1].session
+        session = self.visit.session
+        assert isinstance(session, DjangoSession)
+        return session
 
     @property
-    def placement(self) -> object:
+    def placement(self) -> Whereabouts | None:
         """Which nodes keep it: `master`, `backup`, `epoch`; None while nothing of it is stored."""
         return self.inner.placement
 
@@ -115,16 +145,30 @@ class SessionStore(SessionBase):
         return import_string(settings.SESSION_SERIALIZER)
 
     def _get_session_key(self) -> str | None:
-        visit = self._opened()[1]
-        if visit.reserved is not None:
+        visit = self._visit
+        if visit is not None and visit.reserved is not None:
             return visit.reserved
-        if not self._in_request and self._opened()[0].config.mode == "dev":
-            self._load_now()
-            return visit.id_text
-        return visit.session.id
+        if visit is not None and (self.in_request or visit.session.loaded):
+            return visit.session.id
+        return self._claimed()
 
-    session_key = property(_get_session_key)
-    _session_key = property(_get_session_key)
+    def _claimed(self) -> str | None:
+        """The key that was asked for. As with Django's engines nobody has looked yet whether there is such a session."""
+        if self._key is None or len(self._key) <= HANDLE_CHARS:
+            return self._key
+        ticket = self.visit.ticket
+        return None if ticket is None else ticket.sid.handle
+
+    def _set_session_key(self, key: str | None) -> None:
+        self._key = key if key and len(key) >= KEY_CHARS_MIN else None
+        self._visit = None
+        self.__dict__.pop("inner", None)
+
+    _session_key = property(_get_session_key, _set_session_key)
+
+    @property
+    def session_key(self) -> str | None:
+        return self._get_session_key()
 
     def __contains__(self, key: object) -> bool:
         return key in self.inner
@@ -149,14 +193,18 @@ class SessionStore(SessionBase):
 
     def cycle_key(self) -> None:
         """A new ID for the same data; the old one is dead before the response starts."""
-        visit = self._opened()[1]
-        self._new_id(visit)
+        self._new_id()
+        if not self.in_request:
+            self._run_save()
 
     async def acycle_key(self) -> None:
         await self._aget_session()
-        self._new_id(self._opened()[1])
+        self._new_id()
+        if not self.in_request:
+            await self._arun_save()
 
-    def _new_id(self, visit: Visit) -> None:
+    def _new_id(self) -> None:
+        visit = self.visit
         if visit.session.id is None:
             visit.must_exist = True
         visit.session.rotate()
@@ -165,85 +213,113 @@ class SessionStore(SessionBase):
     def flush(self) -> None:
         """End the session. What is set later begins a new one."""
         self.inner.end()
-        if not self._in_request:
+        if not self.in_request:
             self._run_save()
 
     async def aflush(self) -> None:
         await self._aget_session()
         self.inner.end()
-        if not self._in_request:
+        if not self.in_request:
             await self._arun_save()
 
     def delete(self, session_key: str | None = None) -> None:
-        """End this session, or another one by its handle."""
-        if session_key is None or session_key == self.session_key:
-            self.flush()
+        """End this session, or another one by its handle, now."""
+        own = self.session_key
+        if session_key is None and own is None:
+            return
+        if self.in_request and session_key in (None, own):
+            self.inner.end()
+            self._run_save()
         else:
-            SessionStore(session_key).flush()
+            type(self)(session_key or own).flush()
 
     async def adelete(self, session_key: str | None = None) -> None:
-        await self._aget_session()
-        if session_key is None or session_key == self.session_key:
-            await self.aflush()
+        if self.in_request:
+            await self._aget_session()
+        own = self.session_key
+        if session_key is None and own is None:
+            return
+        if self.in_request and session_key in (None, own):
+            self.inner.end()
+            await self._arun_save()
         else:
-            await SessionStore(session_key).aflush()
+            await type(self)(session_key or own).aflush()
 
     def create(self) -> None:
         """Store it under a new ID now, even if it is empty."""
-        self.cycle_key()
+        self._new_id()
         self._run_save()
 
     async def acreate(self) -> None:
-        await self.acycle_key()
+        await self._aget_session()
+        self._new_id()
         await self._arun_save()
 
     def save(self, must_create: bool = False) -> None:
         """Store what has changed now. Raises `SessionUnavailable`, and `LateWrite`, which is Django's `UpdateError`."""
-        self._prepare_save()
+        self._prepare_save(must_create)
         self._run_save()
 
     async def asave(self, must_create: bool = False) -> None:
         await self._aget_session()
-        self._prepare_save()
+        self._prepare_save(must_create)
         await self._arun_save()
 
-    def _prepare_save(self) -> None:
-        visit = self._opened()[1]
-        visit.session.accessed = True
-        visit.must_exist = visit.session.id is None
+    def _prepare_save(self, must_create: bool) -> None:
+        visit = self.visit
+        exists = visit.session.id is not None
+        if must_create and exists:
+            raise CreateError
+        visit.must_exist = not exists
+        if not exists:
+            visit.session.modified = True  # as Django's `create` does
+            self.keep_for_own_age()
 
     @async_unsafe
     def _run_save(self) -> None:
         engine, visit = self._opened()
-        self._load_now()
+        self.inner.id  # noqa: B018  (the look loads it)
         try:
-            engine.blocking.run(visit.save(), visit.budget)
+            if visit.pending():
+                engine.blocking.run(visit.carry_out(), visit.budget)
+            elif visit.session.id is not None and not self.exists(visit.session.id):
+                _refuse_late()
         except LateWrite as error:
             raise DjangoLateWrite(error.reason) from None
 
     async def _arun_save(self) -> None:
         engine, visit = self._opened()
         try:
-            await engine.asynchronous.run(visit.save(), visit.budget)
+            if visit.pending():
+                await engine.asynchronous.run(visit.carry_out(), visit.budget)
+            elif visit.session.id is not None and not await self.aexists(visit.session.id):
+                _refuse_late()
         except LateWrite as error:
             raise DjangoLateWrite(error.reason) from None
 
-    def _load_now(self) -> None:
-        if not self.inner.loaded:
-            self.inner.id  # noqa: B018  (the look loads it)
-
     def load(self) -> dict[str, Any]:
-        return dict(self.inner)
+        """What is stored now, whatever this object has read or changed."""
+        stored = type(self)(self.session_key)
+        found = dict(stored.inner)
+        self._found(stored)
+        return found
 
     async def aload(self) -> dict[str, Any]:
-        return dict(await self._aget_session())
+        stored = type(self)(self.session_key)
+        found = dict(await stored._aget_session())
+        self._found(stored)
+        return found
 
-    def exists(self, session_key: str) -> bool:
+    def _found(self, stored: SessionStore) -> None:
+        if stored.inner.id is None and not self.in_request:
+            self._session_key = None
+
+    def exists(self, session_key: str | None) -> bool:
         """Whether a session has this handle. Raises `SessionUnavailable` where that cannot be known now."""
-        return SessionStore(session_key).inner.id is not None
+        return type(self)(session_key).inner.id is not None
 
-    async def aexists(self, session_key: str) -> bool:
-        store = SessionStore(session_key)
+    async def aexists(self, session_key: str | None) -> bool:
+        store = type(self)(session_key)
         await store._aget_session()
         return store.inner.id is not None
 
@@ -260,33 +336,50 @@ class SessionStore(SessionBase):
     def set_expiry(self, value: Any) -> None:
         """As Django's: seconds of inactivity, a datetime or timedelta from now, 0 (until the browser closes), or None."""
         super().set_expiry(value)
-        self._live(self.get(EXPIRY))
+        self._live(self.inner.expiry)
 
     async def aset_expiry(self, value: Any) -> None:
         await self._aget_session()
         self.set_expiry(value)
 
     def _live(self, expiry: object) -> None:
-        usual = float(self.get_session_cookie_age())
+        """What has expired already gets the shortest life there is."""
         if not expiry:  # None, or 0 for the cookie's life only
-            self.inner.set_lifetime(usual, None)
-        elif isinstance(expiry, str | datetime):
-            age = max(float(self.get_expiry_age(expiry=expiry)), SHORTEST_LIFE_S)
-            self.inner.set_lifetime(age, age)
-        else:
-            self.inner.set_lifetime(max(float(self.get_expiry_age(expiry=expiry)), SHORTEST_LIFE_S), None)
+            self.inner.set_lifetime(float(self.get_session_cookie_age()), None)
+            return
+        age = max(float(self.get_expiry_age(expiry=expiry)), SHORTEST_LIFE_S)
+        self.inner.set_lifetime(age, age if isinstance(expiry, str | datetime) else None)
+
+    def keep_for_own_age(self) -> None:
+        """A new session of an engine with a `get_session_cookie_age` of its own, for which nothing else was said."""
+        own = type(self).get_session_cookie_age is not SessionBase.get_session_cookie_age
+        if own and self.inner.id is None and self.inner.lifetime_change is None and not self.inner.ended:
+            self._live(self.inner.expiry)
 
     def cookie_age_s(self) -> int | None:
         """Seconds for the cookie, None until the browser closes."""
-        expiry = self.inner.get(EXPIRY)
+        expiry = self.inner.expiry
         if expiry is None:
-            return None if settings.SESSION_EXPIRE_AT_BROWSER_CLOSE else int(self.get_session_cookie_age())
+            if settings.SESSION_EXPIRE_AT_BROWSER_CLOSE:
+                return None
+            return self._opened()[0].config.cookie.max_age_s or int(self.get_session_cookie_age())
         return None if expiry == 0 else max(self.get_expiry_age(expiry=expiry), 0)
 
+    def as_cookies(self) -> tuple[str, ...]:
+        """Set-Cookie values for a session that was put into a request by hand. A handle alone makes none."""
+        visit = self.visit
+        if visit.id_text is None:
+            return ()
+        visit.max_age_s, visit.reissue = self.cookie_age_s(), True
+        return visit.headers().cookies
 
-def _visit_of(engine: Engine, session_key: str | None) -> Visit:
+
+def _refuse_late() -> NoReturn:
+    raise LateWrite("the session was ended")
+
+
+def _visit_of(engine: Engine, key: str) -> Visit:
     """For a whole ID, a handle, or nothing that names a session."""
-    text = session_key or ""
-    if len(text) > 32:
-        return engine.visit((f"{engine.cookies.name}={text}",), blocking=True, session_type=_Inner)
-    return engine.visit_by_handle(text, _Inner) if text else engine.visit((), blocking=True, session_type=_Inner)
+    if len(key) > HANDLE_CHARS:
+        return engine.visit((f"{engine.cookies.name}={key}",), blocking=True, session_type=DjangoSession)
+    return engine.visit_by_handle(key, DjangoSession) if key else engine.visit((), blocking=True, session_type=DjangoSession)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clustersession.core import calls
 from clustersession.core.calls import End, LeaveHint, Promote, Put, Settle
 from clustersession.core.effects import Operation
-from clustersession.core.operations import Cluster, EndedBy, EndOutcome, Placement, Unavailable, end
+from clustersession.core.operations import Cluster, Ended, EndedBy, EndOutcome, Placement, Unavailable, end, end_unwritten
 from clustersession.core.operations.ending import TRIES_MAX
 
 from ..play import SILENT, Played, Script, play
@@ -162,3 +162,35 @@ def test_a_chain_of_moves_is_followed_but_not_for_ever() -> None:
         {key: value[0] if isinstance(value, list) else value for key, value in longer.items()}, seen, placement=single
     ).outcome
     assert isinstance(outcome, Unavailable)
+
+
+# --- only if nothing was written meanwhile -------------------------------------------------------------------------------
+
+
+def unwritten(script: Script, placement: Placement = HERE) -> Played[EndOutcome | Ended | None]:
+    return play(end_unwritten(cluster(), KEY, placement, 7, "emptied"), script)
+
+
+def test_an_end_that_depends_on_the_version_closes_the_backup_first() -> None:
+    """With the backup closed no write can be acked any more: what the other owner has numbered meanwhile is refused."""
+    played = unwritten({("a", End): [HELD], ("b", End): [HELD, HELD]})
+    assert (played.outcome, played.log[:2]) == (EndedBy(2), ["b End", "all a End, b End"])
+    assert played.calls(End)[0] == ("b", End(KEY, "emptied", ("a", "b"), 1, None, 7))
+
+
+def test_without_a_backup_the_master_decides() -> None:
+    """There is nobody else who could hold a later version."""
+    played = unwritten({("a", End): [HELD, HELD]}, Placement(1, ("a", None)))
+    assert (played.outcome, played.calls(End)[0][1].version) == (EndedBy(1), 7)
+
+
+def test_what_was_written_to_meanwhile_is_not_ended() -> None:
+    """Nor what has moved, or what gives no answer: nothing has happened then."""
+    for reply in (calls.Conflict(1, ("a", "b")), SILENT, calls.NotMine()):
+        played = unwritten({("b", End): [reply]})
+        assert (played.outcome, played.log) == (None, ["b End"])
+
+
+def test_what_was_ended_by_another_is_told() -> None:
+    """The request that emptied it comes too late."""
+    assert unwritten({("b", End): [gone("rotated")]}).outcome == Ended("rotated")
