@@ -6,8 +6,8 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import flask
 from flask import Flask, Request, Response, current_app
+from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Conflict, ServiceUnavailable
@@ -99,7 +99,7 @@ class FlaskSession(RequestSession, SessionMixin):
                 raise HttpSessionUnavailable(error) from None
 
 
-session: FlaskSession = cast("FlaskSession", flask.session)
+session: FlaskSession = cast("FlaskSession", flask_session)
 """`flask.session`, for type checkers that should know `end`, `rotate` and `id` too."""
 
 

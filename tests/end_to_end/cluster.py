@@ -13,7 +13,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +69,7 @@ class Host:
         self.admin: Address = (address, free_port(address))
         self.app: Address = (address, free_port(address))
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
+        self.wrap: Callable[[Sequence[str]], Sequence[str]] = list  # a command as it runs where this host is
         self.environ = {
             **bare_environ(directory / "home"),
             MARK: self.mark,
@@ -96,7 +97,7 @@ class Host:
         """A program of this host, which says what it says to `<name>.log`."""
         with self.log_path(name).open("ab") as log:
             self.programs[name] = started = subprocess.Popen(
-                command,
+                self.wrap(command),
                 cwd=self.directory,
                 env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL,
@@ -168,8 +169,10 @@ class Host:
 
     def ask_admin(self, path: str) -> tuple[int, str]:
         """Status and body; 0 if there is no answer."""
+        token = {"Authorization": f"Bearer {self.environ.get('CLUSTERSESSION_ADMIN_TOKEN', '')}"}
+        asked = urllib.request.Request(f"http://{self.admin[0]}:{self.admin[1]}{path}", headers=token)
         try:
-            with urllib.request.urlopen(f"http://{self.admin[0]}:{self.admin[1]}{path}", timeout=5) as response:
+            with urllib.request.urlopen(asked, timeout=5) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
