@@ -69,8 +69,11 @@ def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
 def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
     """An ex-owner says that I am an owner of `theirs`: if I don't have that epoch, what I have is not to be served."""
     if rank(theirs) > rank(mine):
-        # it ranks below what it was, so that whatever comes next of its own epoch wins over it
-        return Absorption(mine.but(accepted=False, base=min(mine.base, mine.epoch - 1)) if not mine.pointer else mine)
+        if mine.pointer:
+            return Absorption(mine)
+        # it ranks below what it was, so that whatever comes next of its own epoch wins over it; who may have that is told
+        marked = mine.but(accepted=False, base=min(mine.base, mine.epoch - 1))
+        return Absorption(marked, hint=owners_but(theirs.owners, me))
     merged = _merged_as_master(mine, theirs.items, me)
     return merged._replace(better=mine if rank(mine) > rank(theirs) else None)
 

@@ -62,12 +62,14 @@ class Put(Message, frozen=True):
 
 
 class Promote(Message, frozen=True):
-    """To a surviving owner: with you at `epoch`, make `owners` the owners of the next one; `dead` did not answer."""
+    """To a surviving owner: with you at `epoch`, make `owners` the owners of the next one; `dead` did not answer.
+    `revive`: to an ex-owner that retains its last copy, the owners it handed over to are gone."""
 
     key: Key
     epoch: int
     owners: Owners
     dead: str | None
+    revive: bool = False
 
 
 NOTHING_HELD: Final = -1  # the version of a settlement that drops no hint yet
@@ -124,6 +126,14 @@ class Touch(Message, frozen=True):
     age: float = 0.0
 
 
+class Expire(Message, frozen=True):
+    """To the other owner: as far as I know nobody uses it any more. End it, unless you know better."""
+
+    key: Key
+    epoch: int
+    owners: Owners
+
+
 class Confirm(Message, frozen=True):
     """Compare what I hold with what you hold; say where we differ."""
 
@@ -165,11 +175,13 @@ class Each(Message, frozen=True):
 
 
 class Found(Message, frozen=True):
-    """My copy. `serving`: I vouch for it (lease, accepted, held). `unheld`: the other owner may lack its last write."""
+    """My copy. `serving`: I vouch for it (lease, accepted, held). `unheld`: the other owner may lack its last write.
+    `expired`: the limit that it has passed, as far as I know; the other owner may have heard of a later use."""
 
     record: Record
     serving: bool
     unheld: bool = False
+    expired: str | None = None
 
 
 class Gone(Message, frozen=True):
@@ -256,6 +268,12 @@ class EndHeld(Message, frozen=True):
     owners: Owners
 
 
+class InUse(Message, frozen=True):
+    """It was used `age` seconds ago: it has not expired."""
+
+    age: float
+
+
 class Frozen(Message, frozen=True):
     """No patches are taken any more; this is the record."""
 
@@ -267,10 +285,9 @@ class Rotating(Message, frozen=True):
 
 
 class Confirmed(Message, frozen=True):
-    """Where we differ: my record, or None where I hold nothing. `synced`: may be believed as the final word."""
+    """Where we differ: my record, or None where I hold nothing."""
 
     differing: tuple[tuple[Key, Record | None], ...]
-    synced: bool
 
 
 class Listed(Message, frozen=True):
@@ -315,11 +332,11 @@ class Unreachable(Message, frozen=True):
 
 # fmt: off
 SessionCall: TypeAlias = (
-    Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Confirm
+    Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Expire | Confirm
 )
 Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat
 SessionReply: TypeAlias = (
     Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
-    | EndHeld | Frozen | Rotating | TooLarge | Full | Broken | Unreachable | Confirmed
+    | EndHeld | InUse | Frozen | Rotating | TooLarge | Full | Broken | Unreachable | Confirmed
 )
 Reply: TypeAlias = SessionReply | Listed | Each | Beat

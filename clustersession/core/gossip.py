@@ -3,8 +3,6 @@ grow with the cluster and everything gets around nevertheless."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Final
 
 from .membership import Entry, Table
@@ -20,19 +18,19 @@ def told(table: Table, peer: str, turn: int, now: float) -> tuple[Member, ...]:
     """What to tell `peer` this time: what is thought of itself, the news, and from place `turn` on some others."""
     if len(table.others) <= ALL_UP_TO:
         return whole(table)
-    known = {entry.member.identity: entry for entry in _passed_on(table)}
-    chosen = {peer: known[peer]} if peer in known else {}
-    news = sorted((entry for entry in known.values() if now - entry.changed < NEWS_S), key=_changed, reverse=True)
-    chosen |= {entry.member.identity: entry for entry in news[:NEWS_MAX]}
-    rest = itertools.cycle(known.items())
-    first = turn * SAMPLE % len(known) if known else 0
-    chosen |= dict(itertools.islice(rest, first, first + min(SAMPLE, len(known))))
-    return tuple(entry.member for entry in chosen.values())
+    entries = list(table.others.values())
+    news = [entry for entry in entries if now - entry.changed < NEWS_S]
+    news.sort(key=_changed, reverse=True)
+    first = turn * SAMPLE % len(entries)
+    sample = [*entries[first : first + SAMPLE], *entries[: max(0, first + SAMPLE - len(entries))]]
+    chosen = {peer: table.others[peer]} if peer in table.others else {}
+    chosen |= {entry.member.identity: entry for entry in (*news[:NEWS_MAX], *sample)}
+    return tuple(entry.member for entry in chosen.values() if _is_passed_on(table, entry))
 
 
 def whole(table: Table) -> tuple[Member, ...]:
     """For whom knows little yet."""
-    return tuple(entry.member for entry in _passed_on(table))
+    return tuple(entry.member for entry in table.others.values() if _is_passed_on(table, entry))
 
 
 def present(table: Table) -> int:
@@ -40,15 +38,10 @@ def present(table: Table) -> int:
     return sum(entry.member.reachable for entry in table.others.values())
 
 
-def knows_little(table: Table, theirs: int) -> bool:
-    return theirs + SAMPLE < present(table)
-
-
-def _passed_on(table: Table) -> Iterator[Entry]:
+def _is_passed_on(table: Table, entry: Entry) -> bool:
     """That a member has not answered yet, since this host began to watch it, is no news of it."""
-    for identity, entry in table.others.items():
-        if entry.member.state is not State.SUSPECT or identity not in table.watched or table.answered(identity):
-            yield entry
+    member = entry.member
+    return member.state is not State.SUSPECT or member.identity not in table.watched or table.answered(member.identity)
 
 
 def _changed(entry: Entry) -> float:

@@ -24,19 +24,22 @@ from ..config import Timeouts
 from .node import Member, State, View
 
 FORGOTTEN_AFTER_S = 25 * 3600.0  # as long as tombstones and pointers are kept
+SETTLED_AFTER_S: Final = 60.0  # far longer than those behind one cut need to be declared dead one after the other
 NOBODY: Final[Mapping[str, State]] = {}
 WORSE: Final = (State.ALIVE, State.SUSPECT, State.DEAD)
 
 
 class Entry(NamedTuple):
     """A member and when this host heard from it last (None: never), since when it has its state, when anything about it
-    changed here, and who says of this start of it that it is suspect or dead."""
+    changed here, and who says of this start of it that it is suspect or dead. `settled`: its death was seen while most of
+    the others were there, so it says nothing about this host any more."""
 
     member: Member
     heard: float | None
     since: float
     changed: float = float("-inf")
     doubts: Mapping[str, State] = NOBODY
+    settled: bool = False
 
     @property
     def confirmed(self) -> bool:
@@ -172,7 +175,15 @@ def tick(table: Table, now: float, timeouts: Timeouts) -> Table:
         state = _aged(entry.member.state, silent_s, timeouts)
         if state is not entry.member.state:
             table = _with(table, _in_state(entry.member, state), now)
-    return table
+    return _settled(table, now, timeouts)
+
+
+def _settled(table: Table, now: float, timeouts: Timeouts) -> Table:
+    """A rollout kills every node in turn, perhaps twice a day, and never more than half at once: whose death was seen with
+    most of the others present is not counted again when the next one dies."""
+    dead = {name: entry for name, entry in table.others.items() if entry.member.state is State.DEAD and not entry.settled}
+    old = {name: entry._replace(settled=True) for name, entry in dead.items() if now - entry.since > SETTLED_AFTER_S}
+    return table._replace(others={**table.others, **old}) if old and converged(table, now, timeouts) else table
 
 
 def _aged(state: State, silent_s: float, timeouts: Timeouts) -> State:
@@ -198,7 +209,7 @@ def converged(table: Table, now: float, timeouts: Timeouts) -> bool:
     decided = now - table.started > timeouts.suspect_s and not any(_undecided(table, name) for name in table.watched)
     entries = table.others.values()
     lately = [e for e in entries if e.member.state is State.ALIVE or now - e.since < FORGOTTEN_AFTER_S]
-    lost = sum(e.member.state is State.DEAD for e in lately)
+    lost = sum(e.member.state is State.DEAD and not e.settled for e in lately)
     present = 1 + sum(e.member.state in (State.ALIVE, State.LEAVING) for e in lately)
     return decided and present >= lost
 
@@ -223,5 +234,6 @@ def _with(
         known.since if known is not None and known.member.state is member.state else now,
         known.changed if known is not None and known.member == member else now,
         doubts if doubts is not None else known.doubts if known is not None else NOBODY,
+        known is not None and known.settled and member.state is State.DEAD,
     )
     return table._replace(others={**table.others, member.identity: entry})

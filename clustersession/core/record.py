@@ -158,6 +158,7 @@ def patched(record: Record, patch: Patch, version: int) -> Record:
         items=_without_old_deletions(items),
         lifetime=patch.lifetime or record.lifetime,
         patches=(*record.patches, patch.id)[-PATCH_IDS_KEPT:],
+        extra={**record.extra, **patch.extra} if patch.extra else record.extra,
     )
 
 

@@ -7,6 +7,7 @@ at all. A node answers from what it holds and calls nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final, NamedTuple
 
 from .absorb import absorb, owners_but
@@ -21,6 +22,7 @@ from .calls import (
     Done,
     End,
     EndHeld,
+    Expire,
     Export,
     Exported,
     Fetch,
@@ -30,6 +32,7 @@ from .calls import (
     Gap,
     Gone,
     Held,
+    InUse,
     Later,
     LeaveHint,
     Moved,
@@ -59,7 +62,9 @@ from .record import (
 )
 
 TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
-BACKUP_EXPIRY_SLACK_S: Final = 300.0  # the master decides about expiry; touches may not have reached the backup
+BACKUP_EXPIRY_SLACK_S: Final = 300.0  # the master sees to it that a session expires; the backup if the master does not
+ASKED_AGAIN_S: Final = 60.0  # after an other owner that gave no answer about a session that seems to have expired
+ALONE_AFTER_S: Final = 24 * 3600.0  # a node that was away for so long discards its files: nobody can know better then
 TOUCH_STEP_S: Final = 1.0
 NEVER: Final = float("-inf")
 
@@ -103,19 +108,16 @@ def fetch(record: Record | None, call: Fetch, at: Situation, hinted: Callable[[s
         return Later()
     if record.pointer or at.me not in record.owners:
         return Moved(record.epoch, record.owners, bool(record.items))
-    word = _expired(record, at)
-    if word is not None:
+    word, other = expired(record, at.now), record.other(at.me)
+    if word is not None and other is None:
         return Gone(word, 0.0, record.epoch, record.owners)
-    other = record.other(at.me)
     unheld = other is not None and hinted(other)
-    return Found(record, serving=not unheld and at.now < vouched_until(record, at.me, at.synced_until, at.leases), unheld=unheld)
+    serving = not unheld and at.now < vouched_until(record, at.me, at.synced_until, at.leases)
+    return Found(record, serving, unheld, word)
 
 
 def vouched_until(record: Record, me: str, synced_until: float, leases: Mapping[str, float]) -> float:
-    """Until when `me` may serve its copy without asking anybody, if nothing is written or hinted meanwhile.
-
-    The master decides about expiry: past the limit a backup asks it, whatever the slack for touches under way.
-    """
+    """Until when `me` may serve its copy without asking anybody, if nothing is written or hinted meanwhile."""
     master, backup = record.owners
     if not record.accepted or record.pointer or record.ended is not None or me not in (master, backup):
         return NEVER
@@ -129,10 +131,6 @@ def _gone(record: Record, ending: Ending, at: Situation) -> Gone:
     return Gone(ending.reason, at.now - ending.at, record.epoch, record.owners, record if in_grace else None)
 
 
-def _expired(record: Record, at: Situation) -> str | None:
-    return expired(record, at.now, slack=0.0 if record.master == at.me else BACKUP_EXPIRY_SLACK_S)
-
-
 def decide(record: Record | None, call: Call, at: Situation, source: str | None) -> Decision:
     """What becomes of `record` (as stored here) by `call` from node `source`."""
     match call:
@@ -144,20 +142,20 @@ def decide(record: Record | None, call: Call, at: Situation, source: str | None)
             return _put(record, call, at)
         case Promote():
             return _promote(record, call, at)
-        case Export():
-            return Decision(Exported(record))
+        case Export() | LeaveHint():
+            return Decision(Exported(record)) if isinstance(call, Export) else Decision(Done(), hint=(call.owner,))
         case Settle():
             return _settle(record, call, at)
         case Absorb():
             return _absorb(record, call, at, source)
         case End():
             return _end(record, call, at)
-        case LeaveHint():
-            return Decision(Done(), hint=(call.owner,))
         case Freeze():
             return _freeze(record, call, at)
         case Touch():
             return _touch(record, call, at)
+        case Expire():
+            return _expire(record, call, at)
     raise TypeError(f"{type(call).__name__} is not a call about one record")
 
 
@@ -169,8 +167,16 @@ def _not_taking_writes(record: Record | None, at: Situation) -> Decision | None:
         return Decision(Later())
     if record is None:
         return Decision(NotMine())
-    word = None if record.pointer else _expired(record, at)
+    word = None if record.pointer else _over(record, at)
     return Decision(Gone(word, 0.0, record.epoch, record.owners)) if word else None
+
+
+def _over(record: Record, at: Situation) -> str | None:
+    """The limit by which an owner alone may refuse. Whether nobody uses a session any more is asked of both when it is
+    loaded: one of them may have missed that somebody does."""
+    word, deadline = expired(record, at.now), record.lifetime.deadline
+    certain = record.owners[1] is None or (deadline is not None and at.now >= deadline)
+    return word if certain else None
 
 
 def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
@@ -243,7 +249,8 @@ def _dated(held: Record, before: Record | None, at: Situation) -> Record:
 def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
     if record is None or (not at.synced and record.ended is None):
         return Decision(Later())
-    if record.ended is None and (record.pointer or at.me not in record.owners):
+    revived = call.revive and record.pointer and bool(record.items)  # finding F15
+    if record.ended is None and not revived and (record.pointer or at.me not in record.owners):
         return Decision(Conflict(record.epoch, record.owners))
     if call.epoch != record.epoch:
         if record.ended is not None:
@@ -254,6 +261,7 @@ def _promote(record: Record | None, call: Promote, at: Situation) -> Decision:
         owners=call.owners,
         base=record.epoch if record.accepted else record.base,
         accepted=call.owners[1] is None,
+        pointer=False,
         frozen_until=None,
     )
     # every owner of the old epoch, also one that never answered (F3), and the new one until it confirms
@@ -312,7 +320,7 @@ def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
 
 
 def _touch(record: Record | None, call: Touch, at: Situation) -> Decision:
-    if record is None or not is_live(record) or _expired(record, at) is not None:
+    if record is None or not is_live(record) or _over(record, at) is not None:
         return Decision(NotMine())
     seen = at.now - call.age
     if seen < record.last_seen + TOUCH_STEP_S:
@@ -320,8 +328,25 @@ def _touch(record: Record | None, call: Touch, at: Situation) -> Decision:
     return Decision(Done(), True, record.but(last_seen=seen))
 
 
+def _expire(record: Record | None, call: Expire, at: Situation) -> Decision:
+    """The other owner has seen nobody use it: nor has this one, or it says when."""
+    if record is not None and record.ended is not None:
+        return Decision(_gone(record, record.ended, at))
+    if not at.synced:
+        return Decision(Later())
+    if record is None:
+        return Decision(NotMine())
+    if record.pointer or (record.epoch, record.owners) != (call.epoch, call.owners):
+        return Decision(Conflict(record.epoch, record.owners))
+    word = expired(record, at.now)
+    if word is None:
+        return Decision(InUse(at.now - record.last_seen))
+    tombstone = ended(record, Ending(word, at.now))
+    return Decision(EndHeld(record.epoch, record.owners), True, tombstone, hint=owners_but(record.owners, at.me))
+
+
 def sweep(record: Record | None, at: Situation) -> Decision:
-    """What is due: an expired session becomes a tombstone, an old tombstone or pointer goes."""
+    """What is due: an expired session is to be ended with its other owner (`Found` says so), an old tombstone or pointer goes."""
     if record is None or not at.synced:
         return Decision(Done())  # a host that was away must not end what went on elsewhere
     if record.ended is not None:
@@ -330,10 +355,16 @@ def sweep(record: Record | None, at: Situation) -> Decision:
         return Decision(Done(), at.now >= record.ended.at + TOMBSTONE_KEPT_S)
     if record.pointer:
         return Decision(Done(), at.now >= record.last_seen + TOMBSTONE_KEPT_S)
-    word = _expired(record, at)
-    if word is None:
-        return Decision(Done(), True, record)  # not due after all: written again under its right due time
+    word = expired(record, at.now, _slack(record, at))
+    alone = record.owners[1] is None or expired(record, at.now, slack=ALONE_AFTER_S) is not None
+    if word is None or not alone:
+        asked = Done() if word is None else Found(record, serving=False, expired=word)
+        return Decision(asked, True, record)  # written again under the time when it is due next
     return Decision(Done(), True, ended(record, Ending(word, at.now)), hint=owners_but(record.owners, at.me))
+
+
+def _slack(record: Record, at: Situation) -> float:
+    return 0.0 if record.master == at.me else BACKUP_EXPIRY_SLACK_S
 
 
 def due_at(record: Record, at: Situation) -> float:
@@ -343,12 +374,10 @@ def due_at(record: Record, at: Situation) -> float:
         return record.ended.at + TOMBSTONE_KEPT_S if grace is None else grace
     if record.pointer:
         return record.last_seen + TOMBSTONE_KEPT_S
-    idle, deadline = record.lifetime.idle, record.lifetime.deadline
-    slack = 0.0 if record.master == at.me else BACKUP_EXPIRY_SLACK_S
-    limits = [] if deadline is None else [deadline + slack]
-    if idle is not None:
-        limits.append(record.last_seen + idle + 61.0 + slack)
-    return min(limits, default=at.now + TOMBSTONE_KEPT_S)
+    due = expires_at(record) + _slack(record, at)
+    if due == inf:
+        return at.now + TOMBSTONE_KEPT_S  # to be looked at now and then
+    return due if due > at.now else at.now + ASKED_AGAIN_S
 
 
 def eviction(record: Record) -> tuple[int, float] | None:

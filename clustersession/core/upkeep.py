@@ -31,13 +31,13 @@ class Silent(NamedTuple):
     why: str
 
 
-def beat(view: View, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[Heard | Silent]:
+def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[Heard | Silent]:
     """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`."""
     for _ in range(HINT_ROUNDS_MAX):
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
-        applied = yield from _hints_applied(view.me, peer, reply.hints)
+        applied = yield from _hints_applied(me, peer, reply.hints)
         if not applied or not reply.pending:
             return Heard(reply.sender, reply.members, applied and not reply.pending)
     return Heard(reply.sender, reply.members, told_all=False)

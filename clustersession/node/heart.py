@@ -165,5 +165,5 @@ class Heart:
         """In small batches with pauses, and never at the same second as the other nodes."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))  # noqa: S311  (jitter)
-            while self.host.sweep(SWEEP_BATCH) == SWEEP_BATCH:
+            while await self._driver.run(self._keeper.sweep(SWEEP_BATCH), Budget(BACKGROUND_S)) == SWEEP_BATCH:
                 await asyncio.sleep(0.01)

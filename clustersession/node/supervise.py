@@ -160,6 +160,8 @@ class Supervisor:
                     self._node_ended(code)
 
     def _node_ended(self, code: int) -> None:
+        if code == CONFIG_EXIT and self._app is None:
+            return  # it has said why, and is not started again
         quick = time.monotonic() - self._node_started < STEADY_S
         delay = min(RESTART_S_MIN * 2**self._quick_deaths, RESTART_S_MAX) if quick and self._quick_deaths else 0.0
         self._quick_deaths = self._quick_deaths + 1 if quick else 0

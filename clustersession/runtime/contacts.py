@@ -82,8 +82,11 @@ class Contacts:
         return frozenset(gone | {("", State.ALIVE)} if able else gone)
 
     def drawn(self, table: Table) -> set[str]:
-        """A few of those that are not watched and have not left: each has its turn before any has another."""
+        """A few of those that are not watched and have not left: each has its turn before any has another. And each time the
+        dead with which sessions are shared, or for which hints are kept: they are awaited."""
         others = {n for n, e in table.others.items() if n not in table.watched and e.member.state is not State.LEFT}
+        awaited = others & (self._sharing.keys() | self._hinted)
+        others -= awaited
         drawn: set[str] = set()
         while len(drawn) < min(GOSSIP, len(others)):
             if not self._turns:
@@ -91,7 +94,7 @@ class Contacts:
                 self._chance.shuffle(self._turns)
             name = self._turns.pop()
             drawn |= {name} & others
-        return drawn
+        return drawn | awaited
 
     def look_for_hints(self, table: Table) -> None:
         """Whoever has hints here is to fetch them soon. The others are looked through in turn."""

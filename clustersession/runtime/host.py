@@ -19,6 +19,7 @@ from ..core.calls import (
     Each,
     End,
     Fetch,
+    Found,
     Full,
     Heartbeat,
     Inventory,
@@ -30,6 +31,7 @@ from ..core.calls import (
     Unreachable,
 )
 from ..core.comparing import compare
+from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
 from ..core.node import View
 from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
@@ -182,7 +184,7 @@ class Host:
     def _confirm(self, call: Confirm, source: str | None) -> Reply:
         at = self.situation()
         unlike = [theirs.key for theirs in call.digests if not self._compared(theirs, at, source)]
-        return Confirmed(tuple((key, self._readable(key)) for key in unlike), at.synced)
+        return Confirmed(tuple((key, self._readable(key)) for key in unlike))
 
     def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
         verdict = []
@@ -214,27 +216,28 @@ class Host:
         """The next `limit` keys in order after `after`, with what is held under them (None: nothing that can be read)."""
         return [(key, self._readable(key)) for key in self.store.keys(after, limit)]
 
-    def sweep(self, limit: int) -> int:
-        """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
+    def sweep(self, limit: int) -> tuple[int, list[Overdue]]:
+        """Drop what is old, up to `limit` keys: how many were looked at, and what has to be ended with its other owner."""
         at = self.situation()
         due = self.store.due(at.now, limit) if at.synced else []
-        for key in due:
-            self._swept(key, at)
-        return len(due)
+        found = [(key, self._swept(key, at)) for key in due]
+        overdue = [Overdue(key, reply.record, reply.expired or "") for key, reply in found if isinstance(reply, Found)]
+        return len(due), overdue
 
     def unhint(self, owner: str, key: Key) -> None:
         """Nothing is left to tell `owner` of this key."""
         self.store.change(key, lambda _: Change(None, unhint=(owner,)))
 
-    def _swept(self, key: Key, at: Situation) -> None:
+    def _swept(self, key: Key, at: Situation) -> Reply | None:
         """A record that does not decode is dropped when it is due; a sixteenth that is down waits for the next sweep."""
         try:
-            self._change(key, lambda record: replica.sweep(record, at), at)
+            return self._change(key, lambda record: replica.sweep(record, at), at)
         except Corrupt:
             self._observer.count("record_broken")
             self.store.change(key, lambda _: Change(None, None))
         except (ShardDown, StoreFull, StoreRefused):
             self._observer.count("sweep_failed")
+        return None
 
     # --- the store -----------------------------------------------------------------------------------------------------
 

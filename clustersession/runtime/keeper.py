@@ -12,6 +12,7 @@ from ..config import Timeouts
 from ..core import gossip, membership, upkeep
 from ..core.calls import Beat, Call, Heartbeat, Many, Promote, Put, Reply
 from ..core.effects import Operation
+from ..core.expiry import expire
 from ..core.membership import Table
 from ..core.node import Member, State, View
 from ..core.record import Key, Record
@@ -29,7 +30,7 @@ class Keeper:
     def __init__(self, host: Host, me: Member, timeouts: Timeouts, chance: random.Random | None = None) -> None:
         self.host, self._timeouts = host, timeouts
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
-        self._turn = 0
+        self._turn = self._present = 0
         now = host.clock()
         former = host.board
         self.table: Table = membership.told_of(membership.new_table(me, now), former.members, now)
@@ -130,6 +131,7 @@ class Keeper:
         """Members or reasons may have changed: watch whom this host has to do with now."""
         watched = self._contacts.watched(self.table, now, self._timeouts.dead_s)
         self.table = membership.watching(self.table, watched, now)
+        self._present = gossip.present(self.table)
 
     def unsync(self) -> None:
         """From now on nothing is served locally until the next sync is complete."""
@@ -161,12 +163,12 @@ class Keeper:
     # --- heartbeats -----------------------------------------------------------------------------------------------------
 
     def beat(self, peer: str) -> Operation[upkeep.Heard | upkeep.Silent]:
-        return upkeep.beat(self.view(), peer, lambda: self.heartbeat(peer))
+        return upkeep.beat(self.host.me, peer, lambda: self.heartbeat(peer))
 
     def heartbeat(self, peer: str = "") -> Heartbeat:
         """What to say to `peer`, or to a stranger."""
         now, wanted = self.host.clock(), self._contacts.wants(peer)
-        return Heartbeat(self.table.me, self._told(peer, now), now, wanted=wanted, knows=gossip.present(self.table))
+        return Heartbeat(self.table.me, self._told(peer, now), now, wanted=wanted, knows=self._present)
 
     def _told(self, peer: str, now: float) -> tuple[Member, ...]:
         self._turn += 1
@@ -191,9 +193,13 @@ class Keeper:
         self.table = membership.told_of(self.table, members, now, sender.identity)
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
-        if any(entry.changed == now for entry in self.table.others.values()):
+        if any(self._has_changed(member, now) for member in (sender, *members)):
             self._watch(now)
         self._in_touch = now
+
+    def _has_changed(self, member: Member, now: float) -> bool:
+        entry = self.table.others.get(member.identity)
+        return entry is not None and entry.changed == now
 
     def _taken_for_dead(self, by: str, now: float) -> None:
         """Others may have taken over. Was it this node that was cut off, it knows nothing for sure; else its lease with
@@ -217,7 +223,7 @@ class Keeper:
         self._heard(call.sender, call.members, now)
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
-        told = gossip.whole(self.table) if gossip.knows_little(self.table, call.knows) else self._told(peer, now)
+        told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
         return Beat(self.table.me, told, hints, pending, now)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
@@ -236,6 +242,12 @@ class Keeper:
 
     def sync(self) -> Operation[bool]:
         return upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock()))
+
+    def sweep(self, limit: int) -> Operation[int]:
+        """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
+        count, overdue = self.host.sweep(limit)
+        yield from expire(self.host.me, overdue)
+        return count
 
 
 def _takes_for_dead(said: Member, me: Member) -> bool:

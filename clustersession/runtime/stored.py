@@ -101,7 +101,7 @@ def _lower(asked: float | None, limit: float | None) -> float | None:
 
 
 def create_session(engine: Engine, token: bytes, first: Patch, principal: Principal, lifetime: Lifetime) -> Operation[Stored]:
-    """Store a new session. Raises `SessionUnavailable` and `SessionTooLarge`."""
+    """Store a new session. Raises `SessionUnavailable`."""
     cluster = engine.cluster()
     key = store_key(token)
     record = new_record(
@@ -124,7 +124,7 @@ def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[Non
 def rotate_session(
     engine: Engine, stored: Stored, token: bytes, change: Patch, principal: Principal, grace_s: float | None
 ) -> Operation[Stored]:
-    """The same session under a new ID. Raises what `save_session` does."""
+    """The same session under a new ID. Raises `LateWrite` and `SessionUnavailable`."""
     key = store_key(token)
     outcome = yield from rotate(
         engine.cluster(),
@@ -137,7 +137,7 @@ def rotate_session(
         auth_time=principal.auth_time,
         grace=grace_s,
     )
-    if isinstance(outcome, Saved | Ended | Rejected | Unavailable):
+    if isinstance(outcome, Ended | Unavailable):
         raise _refused(engine, stored.key, outcome)
     engine.count("session_rotated")
     return Stored(token, key, outcome.record, outcome.saved)

@@ -30,6 +30,8 @@ T = TypeVar("T")
 Event = Callable[[], None]
 
 RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
+SWEEP_EVERY_S = 1.0
+SWEEP_BATCH = 100
 LOOK_EVERY_S = 0.2
 
 
@@ -121,10 +123,11 @@ class World:
             return
         data = encoding.encode_message(encoding.moved_to_clock(call, -source.clock()))
         self._count(source, data)
-        self.at(self.latency(), lambda: self._arrived(source, node, data, self.now, pending))
+        sent = self.now
+        self.at(self.latency(), lambda: self._arrived(source, node, data, sent, pending))
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
-            self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, self.now, pending))
+            self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, sent, pending))
 
     def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: bytes, sent: float, pending: _Pending) -> None:
         if not node.up:
@@ -214,6 +217,7 @@ class SimulatedNode:
         self._mending = self.handing_over = False
         self.world.at(self.world.random.uniform(0.0, 0.1), self._tick, self)
         self.world.at(LOOK_EVERY_S, self._mend, self)
+        self.world.at(SWEEP_EVERY_S, self._sweep, self)
         if not self.keeper.synced:
             self.world.at(0.05, self._sync, self)
 
@@ -257,6 +261,10 @@ class SimulatedNode:
     def _beat(self, peer: str) -> None:
         sent = self.clock()
         self.run(self.keeper.beat(peer), lambda outcome: self.keeper.after_beat(peer, sent, outcome), background=True)
+
+    def _sweep(self) -> None:
+        self.world.at(SWEEP_EVERY_S, self._sweep, self)
+        self.run(self.keeper.sweep(SWEEP_BATCH), lambda _: None, background=True)
 
     def _mend(self) -> None:
         self.world.at(LOOK_EVERY_S, self._mend, self)

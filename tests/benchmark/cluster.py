@@ -45,7 +45,7 @@ class Cluster:
     def __init__(
         self, configs: Mapping[str, Config], processes: Mapping[str, subprocess.Popen[bytes]], logs: Mapping[str, Path]
     ) -> None:
-        self.configs, self.processes, self._logs = configs, processes, logs
+        self.configs, self.processes, self._logs = configs, dict(processes), logs
         self._engines: dict[str, Engine] = {}
 
     @property
@@ -80,6 +80,10 @@ class Cluster:
         others = {other for other in NAMES if other != name}
         return board.synced and board.converged and others <= board.leases.keys()
 
+    def restart(self, name: str) -> None:
+        """Starts a node that has ended, on the files it has left."""
+        self.processes[name] = started(self.configs[name], self._logs[name])
+
     def _said(self, name: str) -> str:
         return self._logs[name].read_text(encoding="utf-8", errors="replace")
 
@@ -109,25 +113,25 @@ def store_session(engine: Engine, values: Mapping[str, object]) -> Kept:
 
 
 @contextmanager
-def running() -> Iterator[Cluster]:
+def running(timeouts: Timeouts = PATIENT) -> Iterator[Cluster]:
     """Starts the nodes, yields when they have met, and ends them. Their files are in shared memory where there is any."""
     base = Path(tempfile.mkdtemp(prefix="clustersession-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-    configs = _configs(base)
+    configs = _configs(base, timeouts)
     logs = {name: base / f"{name}.log" for name in configs}
-    processes = {name: _started(config, logs[name]) for name, config in configs.items()}
+    processes = {name: started(config, logs[name]) for name, config in configs.items()}
+    cluster = Cluster(configs, processes, logs)
     try:
-        cluster = Cluster(configs, processes, logs)
         cluster.wait_ready()
         yield cluster
     finally:
-        for process in processes.values():
+        for process in cluster.processes.values():
             process.send_signal(signal.SIGTERM)
-        for process in processes.values():
+        for process in cluster.processes.values():
             _ended(process)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _configs(base: Path) -> dict[str, Config]:
+def _configs(base: Path, timeouts: Timeouts) -> dict[str, Config]:
     secret = secrets.token_urlsafe(48)
     listens = {name: Address(host="127.0.0.1", port=port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
     admins = {name: Address(host="127.0.0.1", port=port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
@@ -142,14 +146,15 @@ def _configs(base: Path) -> dict[str, Config]:
             data_dir=str(base / name),
             spawn=False,
             limits=Limits(store_bytes_max=STORE_BYTES),
-            timeouts=PATIENT,
+            timeouts=timeouts,
         )
         for name in NAMES
     }
 
 
-def _started(config: Config, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
+def started(config: Config, log: Path) -> subprocess.Popen[bytes]:
+    """The node of `config`; what it says goes to the end of `log`."""
+    with log.open("ab") as output:
         return subprocess.Popen(node_command(), env=node_environ(config), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 

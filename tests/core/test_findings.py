@@ -35,19 +35,30 @@ def test_an_unsynced_node_ends_nothing() -> None:
 
 def test_the_other_owner_is_told_that_a_session_has_expired() -> None:
     """As of every other tombstone."""
-    assert sweep(record(lifetime=OVER), HERE).hint == ("b",)
+    assert decide(record(lifetime=OVER), calls.Expire(KEY, 1, ("a", "b")), HERE, "b").hint == ("b",)
+
+
+def test_a_host_that_is_cut_off_ends_nothing_that_others_use() -> None:
+    """It ticks, so it never loses its sync, but nobody told it who uses the session: it asks, and waits for an answer."""
+    cut_off = situation(leases=())
+    idle = record(last_seen=NOW - 100, lifetime=Lifetime(10.0))
+    for owners in (("a", "b"), ("b", "a")):
+        swept = sweep(idle.but(owners=owners), cut_off)
+        assert (swept.record, swept.hint) == (idle.but(owners=owners), ())
+        answer = fetch(idle.but(owners=owners), calls.Fetch(KEY, 1.0), cut_off, lambda _: False)
+        assert answer == calls.Found(idle.but(owners=owners), serving=False, expired="expired: idle")
 
 
 def test_a_backup_does_not_vouch_for_an_expired_copy() -> None:
-    """The limits of a session are the same on every host: its lease says that the master is there to decide."""
+    """The limits of a session are the same on every host: the other owner is asked."""
     answer = fetch(record(owners=("b", "a"), lifetime=OVER), calls.Fetch(KEY, 1.0), HERE, lambda _: False)
     assert not (isinstance(answer, calls.Found) and answer.serving)
 
 
 def test_a_touch_does_not_revive_what_has_expired() -> None:
-    """Not in the seconds before the sweep either."""
-    idle = record(last_seen=NOW - 100, lifetime=Lifetime(10.0))
-    assert not decide(idle, calls.Touch(KEY), HERE, None).write
+    """Not in the seconds before the sweep either, where this host alone can tell."""
+    for over in (record(last_seen=NOW - 100, lifetime=Lifetime(10.0), owners=("a", None)), record(lifetime=OVER)):
+        assert not decide(over, calls.Touch(KEY), HERE, None).write
 
 
 def test_a_pointer_to_an_idle_session_is_kept_for_25_hours() -> None:
@@ -83,8 +94,8 @@ def test_a_retained_copy_is_kept_until_two_nodes_hold_a_new_epoch() -> None:
 
 
 def test_a_session_is_not_lost_while_an_ex_owner_retains_its_last_copy() -> None:
-    """The single new owner died before anybody took a second copy."""
-    script = {(node, calls.Fetch): calls.NotMine() for node in "cde"}
+    """The single new owner died before anybody took a second copy; the ex-owner cannot take over at this moment."""
+    script = {(node, calls.Fetch): calls.NotMine() for node in "cde"} | {("b", calls.Promote): calls.Later()}
     answer = calls.Moved(2, ("a", None), retained=True)
     outcome = play(
         load(cluster(dead="a", me="c"), target()), {**script, ("b", calls.Fetch): answer, ("a", calls.Fetch): SILENT}

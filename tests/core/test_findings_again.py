@@ -21,7 +21,7 @@ def test_a_broken_record_does_not_end_the_sweep() -> None:
     """What is due and does not decode is counted and passed over; the others are swept."""
     here = Fixture()
     here.board(member("a"))
-    here.host.handle(calls.Put(b"z" * 16, record(lifetime=Lifetime(None, START))))
+    here.host.handle(calls.Put(b"z" * 16, record(owners=("a", None), lifetime=Lifetime(None, START + 50))))
     here.spoil(KEY)
     here.clock.now += 60
     here.board(member("a"), tick=here.clock.now)
@@ -96,6 +96,16 @@ def test_settling_a_change_of_owners_does_not_take_the_hint_of_a_merge() -> None
     taken = decide(other, calls.Put(KEY, pending(3, 2, ("b", "a"), base=2)), HERE, "b")
     assert (taken.reply, "b" in taken.hint) == (calls.Held(2), True)
     assert decide(taken.record, calls.Settle(KEY, 3, ("b", "a"), 2), HERE, None).unhint == ()
+
+
+def test_who_is_said_to_own_a_later_history_asks_its_other_owner_for_it() -> None:
+    """It gave that history up, a late copy of it won elsewhere: without a hint nobody would bring it back to its master."""
+    told = decide(record(4, 4, ("c", "a")), calls.Absorb(KEY, pointer(5, ("a", "b"), accepted=False, base=4), "c"), HERE, "c")
+    assert told.hint == ("b",)
+    assert told.record is not None
+    assert not told.record.accepted
+    brought = decide(told.record, calls.Absorb(KEY, pending(5, 4, ("a", "b"), base=4), "b"), HERE, "b")
+    assert brought.record == pending(5, 4, ("a", "b"), base=4, items=brought.record.items if brought.record else {})
 
 
 def test_an_end_of_a_pointer_has_no_grace() -> None:

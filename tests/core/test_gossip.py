@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clustersession.core.gossip import ALL_UP_TO, NEWS_MAX, NEWS_S, SAMPLE, knows_little, present, told, whole
+from clustersession.core.gossip import ALL_UP_TO, NEWS_MAX, NEWS_S, SAMPLE, present, told, whole
 from clustersession.core.membership import Entry, Table
 from clustersession.core.node import State
 
@@ -64,12 +64,10 @@ def test_who_has_not_answered_yet_is_not_passed_on_as_a_suspect() -> None:
         assert ("n3" in names(seen, "n3")) is passed_on
 
 
-def test_who_knows_far_less_is_told_everything() -> None:
-    """A node that has just come, or took all others for dead. The dead don't count."""
+def test_the_dead_are_told_of_and_not_counted() -> None:
+    """Who takes far fewer members for present than a host does is told of all of them."""
     known = table(50)
     dead = {f"n{number}": Entry(member(f"n{number}", State.DEAD), 0.0, 0.0) for number in range(20)}
     known = known._replace(others={**known.others, **dead})
     assert present(known) == 30
-    assert knows_little(known, 30 - SAMPLE - 1)
-    assert not knows_little(known, 30 - SAMPLE)
     assert len(whole(known)) == 50

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from clustersession.config import Timeouts
 from clustersession.core.membership import (
     FORGOTTEN_AFTER_S,
+    SETTLED_AFTER_S,
     Entry,
     Table,
     after_pause,
@@ -301,6 +302,57 @@ def test_who_left_or_died_long_ago_is_no_sign_of_being_cut_off() -> None:
     assert not converged(dead, THEN + FORGOTTEN_AFTER_S - 1, T)
     assert converged(dead, THEN + FORGOTTEN_AFTER_S, T)
     assert converged(table(member("b", LEAVING), member("c", DEAD), member("d", DEAD)), NOW, T)
+
+
+def aged(known: Table, seconds: float) -> Table:
+    """After so long; who is alive goes on answering, twice a second."""
+    for step in range(int(2 * seconds)):
+        now = NOW + step / 2
+        for entry in list(known.others.values()):
+            if entry.member.state is ALIVE:
+                known = heard_from(known, entry.member, now)
+        known = tick(known, now, T)
+    return known
+
+
+def test_rollouts_that_kill_node_after_node_leave_a_table_converged() -> None:
+    """Three nodes that were each replaced twice in a day, without a drain: six dead names, and this host is not cut off."""
+    known = table(member("b"), member("c"))
+    for round_ in range(3):
+        dying = [i for i, e in known.others.items() if e.member.state is ALIVE]
+        known = known._replace(
+            others={
+                **{i: e._replace(member=member(i, DEAD), since=NOW) if i in dying[:1] else e for i, e in known.others.items()},
+                f"new{round_}": Entry(member(f"new{round_}"), NOW, NOW),
+            }
+        )
+        known = aged(known, SETTLED_AFTER_S + 5)
+    dead = sum(entry.member.state is DEAD for entry in known.others.values())
+    assert dead == 3
+    assert converged(known, NOW + SETTLED_AFTER_S, T)
+    one_more = {i: e._replace(member=member(i, DEAD)) if i == "new2" else e for i, e in known.others.items()}
+    assert converged(known._replace(others=one_more), NOW + SETTLED_AFTER_S, T)
+
+
+def test_a_host_that_is_cut_off_does_not_get_used_to_it() -> None:
+    """Most of the others died at once: that is settled by nobody, however long it lasts."""
+    known = aged(table(member("b"), *(member(f"d{n}", DEAD) for n in range(4)), since=NOW), 10 * SETTLED_AFTER_S)
+    assert not any(entry.settled for entry in known.others.values())
+    assert not converged(known, NOW + 10 * SETTLED_AFTER_S, T)
+
+
+def test_a_settled_death_counts_anew_when_the_node_was_back() -> None:
+    """Each death is judged by who was there then."""
+    known = aged(table(member("b"), member("c", DEAD), since=NOW), SETTLED_AFTER_S + 5)
+    assert known.others["c"].settled
+    back = heard_from(known, member("c", incarnation=9), NOW + 200)
+    assert not back.others["c"].settled
+
+
+def test_a_death_is_not_settled_before_all_behind_one_cut_are_declared_dead() -> None:
+    """The first of many is seen with the others still there."""
+    known = aged(table(*(member(f"b{n}") for n in range(3)), member("c", DEAD), since=NOW), SETTLED_AFTER_S - 5)
+    assert not known.others["c"].settled
 
 
 def test_the_view_has_this_host_and_all_others() -> None:

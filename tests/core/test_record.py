@@ -312,6 +312,8 @@ def test_what_a_later_release_adds_is_handed_on_through_writes() -> None:
     assert {name: bytes(raw) for name, raw in written_again.extra.items()} == {n: bytes(raw) for n, raw in later.items()}
     sent = msgspec.msgpack.decode(msgspec.msgpack.encode(Patch(b"1" * 8, {}, None, later)), type=Patch)
     assert sent.extra == later
+    taken = patched(record(extra={"n": msgspec.Raw(b"\x01"), "kept": msgspec.Raw(b"\x02")}), sent, 2)
+    assert taken.extra == {**later, "kept": msgspec.Raw(b"\x02")}
 
 
 @given(st.binary(max_size=40) | records.map(encode_record).map(lambda data: data[: len(data) // 2]))

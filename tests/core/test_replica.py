@@ -10,7 +10,6 @@ from clustersession.core import calls, encoding
 from clustersession.core.calls import Call
 from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to, size_of
 from clustersession.core.replica import (
-    BACKUP_EXPIRY_SLACK_S,
     Decision,
     Situation,
     decide,
@@ -68,6 +67,8 @@ def about(epoch: int, owners: Any) -> dict[str, Call]:
         "hint": calls.LeaveHint(KEY, "d"),
         "freeze": calls.Freeze(KEY, epoch, 0.25),
         "freeze, older": calls.Freeze(KEY, epoch - 1, 0.25),
+        "expire": calls.Expire(KEY, epoch, owners),
+        "expire, older": calls.Expire(KEY, epoch - 1, owners),
         "touch": calls.Touch(KEY, -5.0),
         "export": calls.Export(KEY),
     }
@@ -100,6 +101,8 @@ end            | EndHeld*>b| EndHeld*>b    | EndHeld*>b    | EndHeld*      | End
 hint           | Done>d    | Done>d        | Done>d        | Done>d        | Done>d        | Done>d        | Done>d        | Done>d       | Done>d     | Done>d    | Done>d        | Done>d
 freeze         | NotMine   | Frozen*       | Conflict      | Frozen*       | Found         | Conflict      | Gone          | Conflict     | Later      | Later     | Rotating      | Gone
 freeze, older  | NotMine   | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Gone          | Conflict     | Later      | Later     | Conflict      | Gone
+expire         | NotMine   | InUse         | InUse         | InUse         | InUse         | InUse         | Gone          | Conflict     | Later      | Later     | InUse         | EndHeld*>b
+expire, older  | NotMine   | Conflict      | Conflict      | Conflict      | Conflict      | Conflict      | Gone          | Conflict     | Later      | Later     | Conflict      | Conflict
 touch          | NotMine   | Done*         | Done*         | Done*         | Done*         | Done*         | NotMine       | NotMine      | Done*      | NotMine   | Done*         | ?
 export         | Exported  | Exported      | Exported      | Exported      | Exported      | Exported      | Exported      | Exported     | Exported   | Exported  | Exported      | Exported
 """  # noqa: E501
@@ -184,14 +187,12 @@ def test_a_pointer_and_a_stranger_s_copy_say_who_the_owners_are() -> None:
 
 
 def test_what_has_expired_is_gone_before_it_is_swept() -> None:
-    """By the master's clock; a master that is not there is waited for by a backup for a while."""
+    """A single owner says so; one of two says that as far as it knows it is over, and whoever asks asks the other too."""
     old = Lifetime(None, NOW)
-    assert asked(record(lifetime=old)) == calls.Gone("expired: absolute", 0.0, 1, ("a", "b"))
-    at_backup = record(owners=("b", "a"), lifetime=old)
-    alone = situation(leases=())
-    assert asked(at_backup, alone) == calls.Found(at_backup, serving=False)
-    late = situation(now=NOW + BACKUP_EXPIRY_SLACK_S, leases=())
-    assert asked(at_backup, late) == calls.Gone("expired: absolute", 0.0, 1, ("b", "a"))
+    assert asked(record(owners=("a", None), lifetime=old)) == calls.Gone("expired: absolute", 0.0, 1, ("a", None))
+    for owners in (("a", "b"), ("b", "a")):
+        held = record(owners=owners, lifetime=old)
+        assert asked(held) == calls.Found(held, serving=False, expired="expired: absolute")
 
 
 def test_a_rotated_session_is_readable_until_its_grace_ends_and_no_longer() -> None:
@@ -283,6 +284,18 @@ def test_nothing_but_a_whole_record_or_an_end_creates(name: str, state: str) -> 
     held, at = STATES[state]
     written = decide(held, about(1, ("a", "b"))[name], at, "b").record
     assert written is None or written.ended is not None
+
+
+def test_an_ex_owner_revives_what_it_retains_only_when_it_is_told_to() -> None:
+    """A pointer is no copy; what it still has becomes one when everybody after it is gone (finding F15)."""
+    retained = pointer(2, ("b", None), items={"x": item(b"1")})
+    plain, revive = calls.Promote(KEY, 2, ("a", "d"), None), calls.Promote(KEY, 2, ("a", "d"), None, revive=True)
+    refused = Decision(calls.Conflict(2, ("b", None)))
+    assert decide(retained, plain, HERE, None) == refused
+    assert decide(pointer(2, ("b", None)), revive, HERE, None) == refused
+    assert decide(retained, calls.Promote(KEY, 1, ("a", "d"), None, revive=True), HERE, None) == refused
+    live = retained.but(pointer=False, epoch=3, owners=("a", "d"), accepted=False, base=2)
+    assert decide(retained, revive, HERE, None) == Decision(calls.Promoted(live), True, live, hint=("b", "d"))
 
 
 # --- whole records -----------------------------------------------------------------------------------------------------------

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustersession.core.calls import Done
+from clustersession.core.calls import Conflict, Done, EndHeld, Expire, Found, Gone, InUse, Later, NotMine
 from clustersession.core.comparing import compare
-from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, digest, touch_interval
+from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, digest, is_live
 from clustersession.core.replica import (
+    ALONE_AFTER_S,
+    ASKED_AGAIN_S,
     BACKUP_EXPIRY_SLACK_S,
     TOMBSTONE_KEPT_S,
     Decision,
+    decide,
     due_at,
     eviction,
     sweep,
@@ -135,12 +138,27 @@ def test_what_a_backup_has_merged_is_not_taken_for_the_same() -> None:
 # --- sweep -------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_has_expired_becomes_a_tombstone() -> None:
-    """So that a user who comes back late costs one question and not a search."""
+def test_what_has_expired_is_to_be_ended_with_its_other_owner() -> None:
+    """The copy stays as it is, due again in a minute if nobody answers; the sweep hands on which limit it has passed."""
     each = record(lifetime=Lifetime(None, NOW))
-    assert sweep(each, HERE) == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW), items={}), hint=("b",))
+    assert sweep(each, HERE) == Decision(Found(each, serving=False, expired="expired: absolute"), True, each)
+    assert due_at(each, HERE) == NOW + ASKED_AGAIN_S
     idle = record(lifetime=Lifetime(20.0), last_seen=NOW - 22)
-    assert sweep(idle, HERE) == Decision(Done(), True, idle.but(ended=Ending("expired: idle", NOW), items={}), hint=("b",))
+    assert sweep(idle, HERE).reply == Found(idle, serving=False, expired="expired: idle")
+
+
+def test_the_only_owner_makes_a_tombstone_of_what_has_expired() -> None:
+    """So that a user who comes back late costs one question and not a search."""
+    each = record(owners=("a", None), lifetime=Lifetime(None, NOW))
+    assert sweep(each, HERE) == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW), items={}))
+
+
+def test_an_owner_ends_a_session_alone_after_a_day() -> None:
+    """Whoever was away for so long discards its files, so nobody can know better any more."""
+    each = record(lifetime=Lifetime(None, NOW))
+    assert sweep(each, situation(now=NOW + ALONE_AFTER_S - 1)).record == each
+    late = sweep(each, situation(now=NOW + ALONE_AFTER_S))
+    assert late == Decision(Done(), True, each.but(ended=Ending("expired: absolute", NOW + ALONE_AFTER_S), items={}), hint=("b",))
 
 
 def test_what_is_not_due_is_written_again_under_its_right_time() -> None:
@@ -150,12 +168,28 @@ def test_what_is_not_due_is_written_again_under_its_right_time() -> None:
 
 
 def test_the_backup_leaves_expiry_to_the_master_for_a_while() -> None:
-    """The last touches may not have reached it."""
+    """One of the two asks the other; the backup does it where the master does not."""
     each = record(owners=("b", "a"), lifetime=Lifetime(None, NOW))
-    assert sweep(each, situation(now=NOW + BACKUP_EXPIRY_SLACK_S - 1)).record == each
-    late = sweep(each, situation(now=NOW + BACKUP_EXPIRY_SLACK_S)).record
-    assert late is not None
-    assert late.ended is not None
+    assert due_at(each, situation(now=NOW - 5)) == NOW + BACKUP_EXPIRY_SLACK_S
+
+
+def test_an_owner_that_is_asked_says_when_the_session_was_used_or_ends_it() -> None:
+    """By its own copy: the one that asks has missed a use, or it has not."""
+    idle = record(2, 5, lifetime=Lifetime(20.0), last_seen=NOW - 22)
+    asked = Expire(KEY, 2, ("a", "b"))
+    ended_here = Decision(EndHeld(2, ("a", "b")), True, idle.but(ended=Ending("expired: idle", NOW), items={}), hint=("b",))
+    assert decide(idle, asked, HERE, "b") == ended_here
+    assert decide(idle.but(last_seen=NOW - 21), asked, HERE, "b") == Decision(InUse(21.0))
+
+
+def test_an_owner_that_cannot_tell_ends_nothing() -> None:
+    """It has not synced, its owners are others, or it holds nothing; an end that it knows of is told."""
+    over, asked = record(2, 5, lifetime=Lifetime(None, NOW)), Expire(KEY, 2, ("a", "b"))
+    assert decide(over, asked, situation(synced=False), "b") == Decision(Later())
+    for other in (over.but(epoch=3), over.but(owners=("a", "c")), pointer(2, ("b", "c"))):
+        assert decide(other, asked, HERE, "b") == Decision(Conflict(other.epoch, other.owners))
+    assert decide(None, asked, HERE, "b") == Decision(NotMine())
+    assert decide(tombstone(at=NOW), asked, situation(synced=False), "b").reply == Gone("logout", 0.0, 1, ("a", "b"))
 
 
 def test_tombstones_and_pointers_are_kept_for_25_hours() -> None:
@@ -192,16 +226,17 @@ def test_a_record_is_due_when_the_sweep_has_something_to_do_and_never_before(
     """At its due time something changes, or the record is not limited; a moment before nothing would."""
     each = kind(life)
     due = due_at(each, HERE)
+    assert due > NOW or not is_live(each)
     before, then = sweep(each, situation(now=due - 62)), sweep(each, situation(now=due))
-    assert before in (NOTHING, Decision(Done(), True, each)) or life.deadline is not None and due < NOW
+    assert before in (NOTHING, Decision(Done(), True, each)) or due == NOW + ASKED_AGAIN_S
     assert then.write
-    assert then.record != each or (life == Lifetime() and due == NOW + TOMBSTONE_KEPT_S)
+    assert then.record != each or isinstance(then.reply, Found) or (life == Lifetime() and due == NOW + TOMBSTONE_KEPT_S)
 
 
-def test_idle_sessions_are_due_a_minute_after_their_idle_time_at_the_latest() -> None:
-    """The last use is known to a minute at the coarsest."""
-    assert due_at(record(lifetime=Lifetime(100.0)), HERE) == NOW + 161
-    assert touch_interval(1e9) < 61
+def test_idle_sessions_are_due_when_their_idle_time_is_over() -> None:
+    """The last use is known to a tenth of it, and to a minute at the coarsest."""
+    assert due_at(record(lifetime=Lifetime(100.0)), HERE) == NOW + 110
+    assert due_at(record(lifetime=Lifetime(6000.0)), HERE) == NOW + 6060
     assert due_at(record(lifetime=Lifetime(100.0, NOW + 5)), HERE) == NOW + 5
     assert due_at(record(owners=("b", "a"), lifetime=Lifetime(100.0, NOW + 5)), HERE) == NOW + 5 + BACKUP_EXPIRY_SLACK_S
 

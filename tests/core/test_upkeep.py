@@ -32,12 +32,12 @@ def held(each: Record, key: Key = KEY, better: Record | None = None) -> calls.Ab
     return calls.Absorbed(better, digest(key, each))
 
 
-def all_confirmed(*differing: tuple[Key, Record | None], synced: bool = True) -> calls.Confirmed:
-    return calls.Confirmed(differing, synced)
+def all_confirmed(*differing: tuple[Key, Record | None]) -> calls.Confirmed:
+    return calls.Confirmed(differing)
 
 
 def run_beat(script: Script) -> Played[Heard | Silent]:
-    return play(beat(EVERYBODY, "b", mine), script)
+    return play(beat("a", "b", mine), script)
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------------------

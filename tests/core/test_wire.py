@@ -49,7 +49,7 @@ REPLIES: list[tuple[Reply, int]] = [
     (calls.Promoted(RECORD), 200),
     (calls.Frozen(RECORD), 200),
     (calls.Absorbed(ENDED), 200),
-    (calls.Confirmed(((KEY, RECORD), (b"x" * 16, None)), synced=True), 200),
+    (calls.Confirmed(((KEY, RECORD), (b"x" * 16, None))), 200),
     (calls.Beat(MEMBER, (), ((KEY, ENDED),), 3, 1000.0), 200),
     (calls.NotMine(), 404),
     (calls.Conflict(4, ("b", "c")), 409),

@@ -101,6 +101,17 @@ def test_each_of_the_others_has_its_turn() -> None:
     assert some.drawn(known._replace(others={})) == set()
 
 
+def test_the_dead_with_which_sessions_are_shared_are_asked_each_time() -> None:
+    """They are awaited: besides those whose turn it is."""
+    some, known = contacts(), table(**{FAR[0]: State.DEAD, FAR[1]: State.DEAD})
+    some.share_with([FAR[0]], NOW)
+    assert FAR[0] not in watched(some, known)
+    for _ in range(5):
+        drawn = some.drawn(known)
+        assert FAR[0] in drawn
+        assert len(drawn) == GOSSIP + 1
+
+
 def test_who_has_hints_here_is_watched() -> None:
     """So that it fetches them soon; all members are looked through within a few rounds."""
     world = World(1, 1)
@@ -156,3 +167,13 @@ def test_a_copy_that_comes_makes_two_hosts_watch_each_other() -> None:
     one.after_beat(other, 0.0, Silent("timeout"))
     one.tick()
     assert other in one.table.watched
+
+
+def test_who_knows_little_is_told_everything() -> None:
+    """A node that has just come, or took all others for dead, knows everybody after one answer; the others get a part."""
+    world = World(1, 30, seeds=3)
+    world.run(6.0)
+    for knows, full in ((0, True), (20, True), (21, False), (29, False)):
+        answer = world.nodes["n0"].keeper.on_call(calls.Heartbeat(member("n1"), (), 0.0, knows=knows), "n1")
+        assert isinstance(answer, calls.Beat)
+        assert (len(answer.members) == 29) is full

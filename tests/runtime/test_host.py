@@ -10,6 +10,7 @@ import pytest
 
 from clustersession.core import calls
 from clustersession.core.calls import Call
+from clustersession.core.expiry import Overdue
 from clustersession.core.keyring import KeyRing
 from clustersession.core.node import Member, State
 from clustersession.core.record import Ending, Lifetime, Record, digest, encode_record, live_items
@@ -201,7 +202,7 @@ def test_confirm_names_the_differences_and_keeps_what_it_learns(at: Fixture) -> 
     at.hold(KEY2, record(1, 3))
     others = record(5, 1, ("b", "c"))
     asked = calls.Confirm((digest(KEY, LIVE), digest(KEY2, record(1, 4)), digest(KEY3, others), digest(b"4" * 16, record(1, 1))))
-    assert at.host.handle(asked, "b") == calls.Confirmed(((KEY2, record(1, 3)), (b"4" * 16, None)), synced=True)
+    assert at.host.handle(asked, "b") == calls.Confirmed(((KEY2, record(1, 3)), (b"4" * 16, None)))
     assert not at.store.hinted("b", KEY)
     kept = at.host.record(KEY3)
     assert kept is not None
@@ -209,9 +210,9 @@ def test_confirm_names_the_differences_and_keeps_what_it_learns(at: Fixture) -> 
 
 
 def test_confirm_is_answered_before_the_sync_too(at: Fixture) -> None:
-    """Else two restarted owners would wait for each other; it says that it is not the final word."""
-    at.board(member("a"), synced=False)
-    assert at.host.handle(calls.Confirm((digest(KEY, LIVE),)), "b") == calls.Confirmed(((KEY, None),), synced=False)
+    """Else two restarted owners would wait for each other."""
+    at.board(member("a"))
+    assert at.host.handle(calls.Confirm((digest(KEY, LIVE),)), "b") == calls.Confirmed(((KEY, None),))
 
 
 def test_inventory_lists_in_steps_and_leaves_out_what_is_broken(at: Fixture) -> None:
@@ -227,22 +228,33 @@ def test_inventory_lists_in_steps_and_leaves_out_what_is_broken(at: Fixture) -> 
 
 def test_a_sweep_ends_what_has_expired_and_drops_what_is_old(at: Fixture) -> None:
     """Up to so many at a time; what is not due is not looked at, and nothing at all before the host has synced."""
-    at.host.handle(calls.Put(KEY, record(lifetime=Lifetime(None, START + 100))))
-    at.host.handle(calls.Put(KEY2, record(lifetime=Lifetime(None, START + 100))))
+    at.host.handle(calls.Put(KEY, record(owners=("a", None), lifetime=Lifetime(None, START + 100))))
+    at.host.handle(calls.Put(KEY2, record(owners=("a", None), lifetime=Lifetime(None, START + 100))))
     at.host.handle(calls.Put(KEY3, record()))
-    assert at.host.sweep(10) == 0
+    assert at.host.sweep(10) == (0, [])
     at.clock.now += 120
-    assert at.host.sweep(10) == 0, "it has not synced"
+    assert at.host.sweep(10) == (0, []), "it has not synced"
     at.board(member("a"), tick=at.clock.now)
-    assert [at.host.sweep(1), at.host.sweep(1), at.host.sweep(1)] == [1, 1, 0]
+    assert [at.host.sweep(1), at.host.sweep(1), at.host.sweep(1)] == [(1, []), (1, []), (0, [])]
     expired = at.host.record(KEY)
     assert expired is not None
     assert expired.ended == Ending("expired: absolute", START + 120)
     at.clock.now += 26 * 3600
     at.board(member("a"), tick=at.clock.now)
-    assert at.host.sweep(10) == 3
+    assert at.host.sweep(10) == (3, [])
     assert (at.host.record(KEY), at.host.record(KEY2)) == (None, None)
     assert at.host.record(KEY3) == record()
+
+
+def test_a_sweep_says_what_has_to_be_ended_with_its_other_owner(at: Fixture) -> None:
+    """Once, and again after a minute: until then an answer may come."""
+    shared = record(lifetime=Lifetime(None, START + 100))
+    at.host.handle(calls.Put(KEY, shared))
+    for wait, overdue in ((120, True), (30, False), (35, True)):
+        at.clock.now += wait
+        at.board(member("a"), tick=at.clock.now)
+        expected = [Overdue(KEY, shared, "expired: absolute")] if overdue else []
+        assert at.host.sweep(10) == (len(expected), expected)
 
 
 def test_a_hint_that_has_nothing_to_tell_can_be_dropped(at: Fixture) -> None:

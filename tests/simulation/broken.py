@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,6 +13,9 @@ from clustersession.core.operations import saving
 from clustersession.core.operations.outcome import Placement, Saved
 from clustersession.core.record import Record, patched
 from clustersession.core.replica import Decision
+
+from .faults import LONG, MORE_THAN_ONE
+from .workload import SHORT_IDLE_S
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -91,9 +94,22 @@ def rotate_what_was_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica, "_end", ended)
 
 
-BUILDS: dict[str, Break] = {
-    "ack before the backup": ack_before_the_backup,
-    "no epoch check": no_epoch_check,
-    "upsert instead of update": upsert_instead_of_update,
-    "rotate what was read": rotate_what_was_read,
+def expire_alone(patch: pytest.MonkeyPatch) -> None:
+    """An owner ends a session that nobody used as far as it knows, without asking the other one."""
+    patch.setattr(replica, "ALONE_AFTER_S", 0.0)
+
+
+class Build(NamedTuple):
+    """What is broken, and the schedule that shows it (arguments of `run_seed`): some faults never meet some rules."""
+
+    broken: Break
+    schedule: Mapping[str, Any] = {}
+
+
+BUILDS: dict[str, Build] = {
+    "ack before the backup": Build(ack_before_the_backup),
+    "no epoch check": Build(no_epoch_check, {"kinds": MORE_THAN_ONE}),
+    "upsert instead of update": Build(upsert_instead_of_update),
+    "rotate what was read": Build(rotate_what_was_read),
+    "expire alone": Build(expire_alone, {"kinds": LONG, "idle_s": SHORT_IDLE_S}),
 }

@@ -4,12 +4,15 @@ Rules (an operation that got no clear answer may have happened or not, then or l
 (a) a read shows, per key, nothing older than the last write acked more than a lease before the read began;
 (b) after an acked logout or rotation no read finds the session, and no write to it is acked;
 (c) no read shows a value of another session;
-(d) a session that nobody ended is never answered as ended or lost.
+(d) a session that nobody ended, and that was used within its idle time, is never answered as ended or lost;
+(e) a session that nobody used for longer than that is not there any more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from clustersession.core.record import touch_interval
 
 LEASE_S = 2.0  # a copy that nobody could reach may be stale for so long
 
@@ -35,6 +38,17 @@ class Story:
     end_acked: float | None = None
     excused: bool = False  # every copy with its last acked state was lost with the files of crashed hosts
     successor: Story | None = None  # the session that a rotation made of it
+    idle_s: float = 3600.0
+    last_sent: float = 0.0  # when the last request for it was sent, and the last one that got a good answer
+    last_used: float = 0.0
+
+    def sent(self, now: float) -> float:
+        """When the request before this one was sent."""
+        before, self.last_sent = self.last_sent, now
+        return before
+
+    def used(self, start: float) -> None:
+        self.last_used = max(self.last_used, start)
 
     def wrote(self, write: Write, now: float) -> None:
         write.acked = now
@@ -94,9 +108,14 @@ class Checker:
                 self._broken("lost write", now, story, f"{key}: got {got}, {write.value!r} was acked at {write.acked:.3f}")
                 return
 
-    def not_there(self, story: Story, answer: str, now: float) -> None:
+    def in_use(self, story: Story, before: float, start: float, now: float) -> None:
+        """A request sent at `start`, the one before at `before`, found the session."""
+        if start - before > story.idle_s + touch_interval(story.idle_s) + LEASE_S:
+            self._broken("read after its idle time", now, story, f"used at {before:.3f}, read at {start:.3f}")
+
+    def not_there(self, story: Story, answer: str, start: float, now: float) -> None:
         """The session was answered as ended or lost."""
-        if story.end_started is None:
+        if story.end_started is None and start - story.last_used < story.idle_s:
             self._broken("session lost", now, story, answer)
 
     def late_write(self, story: Story, start: float, now: float) -> None:

@@ -9,7 +9,18 @@ from clustersession.testing.simulated import SimulatedNode, World
 Stop = Callable[[], None]
 ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
 MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so that views and owners disagree: not promised
-DURATION_S = {"pause": (0.3, 12.0), "silence": (0.5, 10.0), "crash": (0.2, 12.0), "crash and lose files": (0.2, 12.0)}
+CUTS = ("cut", "half cut")  # one link of many
+LONG = ("long silence", "long cut")  # longer than a session may be idle, in a run where that is short
+DURATION_S = {
+    "pause": (0.3, 12.0),
+    "silence": (0.5, 10.0),
+    "crash": (0.2, 12.0),
+    "drain": (0.2, 2.0),
+    "drain and lose files": (0.2, 2.0),
+    "crash and lose files": (0.2, 12.0),
+    "long silence": (20.0, 40.0),
+    "long cut": (20.0, 40.0),
+}
 
 
 def start_fault(world: World, kind: str) -> Stop:
@@ -18,6 +29,8 @@ def start_fault(world: World, kind: str) -> Stop:
     world.log(f"*** {kind}")
     node = world.random.choice(list(world.nodes.values()))
     match kind:
+        case "drain" | "drain and lose files":
+            return _drained(world, node, keeps_files=kind == "drain")
         case "crash":
             files = node.crash()
             return lambda: node.start(files=files)
@@ -27,11 +40,27 @@ def start_fault(world: World, kind: str) -> Stop:
         case "pause":
             node.pause()
             return node.resume
-        case "silence":
+        case "silence" | "long silence":
             return _silence(world, node)
-        case "cut" | "half cut":
+        case "cut" | "half cut" | "long cut":
             return _cut(world, node, one_way=kind == "half cut")
     return _noise(world, kind)
+
+
+def _drained(world: World, node: SimulatedNode, *, keeps_files: bool) -> Stop:
+    """It leaves, ends when it owes nothing, and is back on its files or as a new one."""
+    node.leave()
+
+    def back() -> None:
+        limit = world.now + 30.0
+        while node.duty.progress.owed != 0 and world.now < limit:
+            world.run(world.now + 0.05)
+        world.counts["drained"] += node.duty.progress.owed == 0
+        files = node.crash()
+        world.run(world.now + world.random.uniform(0.1, 8.0))
+        node.start(files=files if keeps_files else None)
+
+    return back
 
 
 def _silence(world: World, node: SimulatedNode) -> Stop:

@@ -11,7 +11,7 @@ from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
 from .faults import ONE_AT_A_TIME, duration, healthy, start_fault
-from .workload import User
+from .workload import IDLE_S, User
 
 RECOVERY_MAX_S = 25.0
 
@@ -31,6 +31,7 @@ def run_seed(
     users: int = 6,
     nodes: int | None = None,
     kinds: Sequence[str] = ONE_AT_A_TIME,
+    idle_s: float = IDLE_S,
     trace: Callable[[str], None] | None = None,
 ) -> Result:
     """Run `seed`. The same seed gives the same result, to the last event."""
@@ -38,7 +39,7 @@ def run_seed(
     world.trace = trace
     checker = Checker()
     world.run(1.0)
-    people = [User(world, checker, number) for number in range(users)]
+    people = [User(world, checker, number, idle_s) for number in range(users)]
     world.run(3.0)
     while world.now < seconds:
         kind = world.random.choice(list(kinds))

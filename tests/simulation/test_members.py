@@ -97,7 +97,7 @@ def test_a_cut_between_two_of_many_is_no_news_for_the_others() -> None:
         world.run(world.now + 0.1)
         assert all(_is(State.ALIVE)(_seen(node, other)) for node in _up(world) if node.name not in ("n0", other))
     world.network.cut.clear()
-    assert _seconds_until_all(world, other, _is(State.ALIVE), within=3.0) > 0
+    assert _seconds_until_all(world, other, _is(State.ALIVE), within=30 / 2 * 0.5 + 1.0) > 0
 
 
 def test_who_is_cut_off_concludes_nothing_and_is_known_again_after_the_heal() -> None:
@@ -134,12 +134,12 @@ def test_half_of_the_cluster_dies_at_once() -> None:
 
 
 def test_a_name_that_nobody_answers_to_does_not_live_on_hearsay() -> None:
-    """Everybody was told of it by everybody, and nobody watches it: each host asks it itself in its turn."""
+    """Everybody was told of it by everybody; those whose partner it would be find that it is dead, and are believed."""
     world = World(4, 30, seeds=SEEDS_NAMED)
     world.run(8.0)
     for node in _up(world):
         node.keeper.introduce(Member("ghost", "ghost", 10060, 5))
-    _seconds_until_all(world, "ghost", _is(State.DEAD), within=30 / 2 * 0.5 + 3.0 + 2.0)
+    _seconds_until_all(world, "ghost", _is(State.DEAD), within=DEATH_S)
 
 
 @pytest.mark.parametrize("seed", range(2))

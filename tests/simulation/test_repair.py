@@ -8,6 +8,8 @@ from clustersession.core.operations import Cluster, Loaded, LoadOutcome, Saved, 
 from clustersession.core.record import Key, Lifetime, Patch, Record, live_items
 from clustersession.testing.simulated import SimulatedNode, World
 
+from .run import run_seed
+
 COPIES = 2
 
 
@@ -174,3 +176,11 @@ def test_a_node_that_is_killed_while_it_leaves_loses_nothing() -> None:
     leaver.crash()
     sessions.await_safe(15.0)
     assert sessions.lost() == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hosts_are_drained_under_traffic(seed: int) -> None:
+    """One after the other leaves, ends and is back, on its files or without: no acked write is lost, no logout undone."""
+    result = run_seed(seed, kinds=("drain", "drain and lose files"))
+    assert not result.violations, result.violations
+    assert result.counts["drained"] > 3

@@ -21,14 +21,17 @@ from clustersession.core.operations import (
     new_record,
     rotate,
     save,
+    touch,
 )
-from clustersession.core.record import Lifetime, Owners, Patch, live_items
+from clustersession.core.record import Lifetime, Owners, Patch, live_items, touch_interval
 from clustersession.testing.simulated import SimulatedNode, World
 
 from .checker import Checker, Story, Write
 
 KEYS = ("a", "b", "c")
 CLIENT_TIMEOUT_S = 5.0
+IDLE_S = 3600.0
+SHORT_IDLE_S = 6.0  # shorter than some faults last
 
 
 class Cookie(NamedTuple):
@@ -45,15 +48,17 @@ class Cookie(NamedTuple):
 
 
 class User:
-    """One browser. One operation at a time mostly, two now and then."""
+    """One browser. One operation at a time mostly, two now and then; where sessions are not used for `idle_s` in a run, they
+    end, and now and then the user is away for so long."""
 
-    def __init__(self, world: World, checker: Checker, number: int) -> None:
-        self.world, self.checker, self.number = world, checker, number
+    def __init__(self, world: World, checker: Checker, number: int, idle_s: float = IDLE_S) -> None:
+        self.world, self.checker, self.number, self.idle_s = world, checker, number, idle_s
         self.cookie: Cookie | None = None
         self.story: Story | None = None
         self.old: list[tuple[Cookie, Story]] = []
         self.stories: list[Story] = []
         self._count = 0
+        self._restless = 1.0 if idle_s == IDLE_S else 0.1  # sessions must live long enough to be idle
         self.stopped = False
         world.at(world.random.uniform(0.5, 1.5), self._click)
 
@@ -61,7 +66,8 @@ class User:
         if self.stopped:
             return
         choose = self.world.random.random
-        self.world.at(self.world.random.uniform(0.1, 0.4), self._click)
+        away = self.idle_s * self.world.random.uniform(1.0, 2.0) if self.idle_s < IDLE_S and choose() < 0.004 else 0.0
+        self.world.at(away + self.world.random.uniform(0.1, 0.4), self._click)
         for _ in range(2 if choose() < 0.3 else 1):
             self._act(choose())
 
@@ -71,9 +77,9 @@ class User:
             return
         if self.cookie is None or self.story is None:
             self._log_in_anew(node)
-        elif chance < 0.03:
+        elif chance < 0.03 * self._restless:
             self._log_out(node, self.cookie, self.story)
-        elif chance < 0.06:
+        elif chance < 0.06 * self._restless:
             self._rotate(node, self.cookie, self.story)
         elif chance < 0.15 and self.old:
             self._replay(node)
@@ -107,7 +113,7 @@ class User:
 
     def _log_in_anew(self, node: SimulatedNode) -> None:
         value, start = self._next(), self.world.now
-        story = Story(f"user {self.number} session {self._count}")
+        story = Story(f"user {self.number} session {self._count}", idle_s=self.idle_s)
         write = story.writes[value] = Write(value, "a", start)
         key = value.ljust(16, b".")
 
@@ -115,9 +121,11 @@ class User:
             if isinstance(outcome, Saved) and self._answered(start, node) and self.cookie is None:
                 self.world.counts["logins"] += 1
                 story.wrote(write, self.world.now)
+                story.sent(start)
+                story.used(start)
                 self._take(Cookie(key, outcome.placement.owners, (outcome.placement.epoch, 1), start), story)
 
-        node.run(_created(node, key, self._patch(write)), done)
+        node.run(_created(node, key, self._patch(write), self.idle_s), done)
 
     def _take(self, cookie: Cookie, story: Story) -> None:
         self.cookie, self.story = cookie, story
@@ -128,8 +136,13 @@ class User:
 
     def read(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
         start = self.world.now
+        before = story.sent(start)
 
         def done(outcome: Any) -> None:
+            if isinstance(outcome, Loaded) and not outcome.superseded:
+                self.checker.in_use(story, before, start, self.world.now)
+                if node.clock() - outcome.record.last_seen >= touch_interval(self.idle_s):
+                    node.run(touch(_cluster(node), cookie.key, outcome.placement), lambda _: None)
             if self._answered(start, node):
                 self._loaded(outcome, cookie, story, start)
 
@@ -140,10 +153,11 @@ class User:
             case Loaded():
                 self.world.counts["reads"] += 1
                 self.checker.read(story, live_items(outcome.record), start, self.world.now)
+                story.used(start)
                 self._follow(cookie, outcome.placement, outcome.record.version)
             case Ended() | Lost():
                 self.world.log(f"{story.name}: {outcome}")
-                self.checker.not_there(story, repr(outcome), self.world.now)
+                self.checker.not_there(story, repr(outcome), start, self.world.now)
                 if self.cookie is not None and self.cookie.key == cookie.key:
                     self.cookie = self.story = None
             case _:
@@ -158,6 +172,7 @@ class User:
     def _write(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
         value, start = self._next(), self.world.now
         write = story.writes[value] = Write(value, self.world.random.choice(KEYS), start)
+        before = story.sent(start)
 
         def done(outcome: Any) -> None:
             if not self._answered(start, node):
@@ -165,6 +180,8 @@ class User:
             if isinstance(outcome, Saved):
                 self.world.counts["writes"] += 1
                 self.checker.late_write(story, start, self.world.now)
+                self.checker.in_use(story, before, start, self.world.now)
+                story.used(start)
                 story.wrote(write, self.world.now)
                 self._follow(cookie, outcome.placement, outcome.version)
             else:
@@ -187,7 +204,7 @@ class User:
 
     def _rotate(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
         value, start = self._next(), self.world.now
-        new = Story(f"user {self.number} session {self._count} (rotated)")
+        new = Story(f"user {self.number} session {self._count} (rotated)", idle_s=self.idle_s)
         write = new.writes[value] = Write(value, "a", start)
         story.end_started = start
         self.cookie = self.story = None
@@ -200,6 +217,8 @@ class User:
                 story.end_acked = self.world.now
                 story.rotated_to(new)
                 new.wrote(write, self.world.now)
+                new.sent(start)
+                new.used(start)
                 if self.cookie is None:
                     placement = outcome.saved.placement
                     self._take(Cookie(key, placement.owners, (placement.epoch, 1), start), new)
@@ -220,10 +239,10 @@ def _cluster(node: SimulatedNode) -> Cluster:
     return Cluster(node.host.view)
 
 
-def _created(node: SimulatedNode, key: bytes, patch: Patch) -> Operation[Any]:
+def _created(node: SimulatedNode, key: bytes, patch: Patch, idle_s: float) -> Operation[Any]:
     cluster = _cluster(node)
     record = new_record(
-        cluster, key, now=node.clock(), patch=patch, principal="u", auth_time=None, lifetime=Lifetime(idle=3600.0)
+        cluster, key, now=node.clock(), patch=patch, principal="u", auth_time=None, lifetime=Lifetime(idle=idle_s)
     )
     return create(cluster, key, record)
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from .. import calls
 from ..effects import Ask, AskAll, Operation, Tell
-from ..record import Key
+from ..placement import choose_backup
+from ..record import Key, Record
 from .moving import moved
 from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Unavailable
 
@@ -19,6 +20,9 @@ def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: fl
     for _ in range(TRIES_MAX):
         yield from _tell_owners(cluster, key, walk, reason, grace)
         failed = [owner for owner in walk.owners() if owner not in walk.holders]
+        if not failed and len(walk.owners()) == 1 and not walk.alone:
+            yield from _second_holder(cluster, key, walk)
+            continue
         if not failed:
             yield from _settled(key, walk)
             return EndedBy(len(walk.owners()))
@@ -28,16 +32,9 @@ def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: fl
             return Unavailable(f"no owner of the session could be told to end it ({', '.join(failed)})")
         yield Ask(survivors[0], calls.LeaveHint(key, failed[0]))
         result = yield from moved(cluster, key, walk.placement.epoch, survivors[0], failed[0])
-        match result:
-            case None:
-                return Unavailable(f"{failed[0]} gave no answer and nobody else could hold the end")
-            case calls.Gone():
-                walk.follow(Placement(result.epoch, result.owners))
-                walk.holders &= {survivors[0]}
-            case (Placement() as after, record):
-                walk.follow(after)
-                if record is not None and record.ended is not None:
-                    walk.holders |= {owner for owner in after.owners if owner is not None}
+        if result is None:
+            return Unavailable(f"{failed[0]} gave no answer and nobody else could hold the end")
+        walk.moved(result, survivors[0])
     return Unavailable("the owners kept changing")
 
 
@@ -62,6 +59,7 @@ class _Walk:
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self.holders: set[str] = set()
+        self.alone = False  # it was tried: nobody but the single owner can hold it
 
     def owners(self) -> list[str]:
         return [owner for owner in self.placement.owners if owner is not None]
@@ -69,6 +67,18 @@ class _Walk:
     def follow(self, placement: Placement) -> None:
         if placement.epoch > self.placement.epoch:
             self.placement = placement
+
+    def moved(self, result: tuple[Placement, Record | None] | calls.Gone, survivor: str) -> None:
+        """The owners are others now; they hold the tombstone if it was `survivor`'s record that was moved."""
+        match result:
+            case calls.Gone():
+                self.follow(Placement(result.epoch, result.owners))
+                self.holders &= {survivor}
+            case (Placement() as after, record):
+                self.follow(after)
+                self.alone = after.owners[1] is None
+                if record is not None and record.ended is not None:
+                    self.holders |= {owner for owner in after.owners if owner is not None}
 
 
 def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: float | None) -> Operation[None]:
@@ -85,6 +95,17 @@ def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: fl
             if isinstance(reply, calls.EndHeld):
                 walk.holders.add(owner)
                 walk.follow(Placement(reply.epoch, reply.owners))
+
+
+def _second_holder(cluster: Cluster, key: Key, walk: _Walk) -> Operation[None]:
+    """The end of a session with a single owner is brought to a second node, as a write to it would be: if that owner is lost
+    with its files, an old copy of the session must not be all that is left."""
+    walk.alone = True
+    master = walk.placement.owners[0]
+    if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,), near=(master,)) is not None:
+        result = yield from moved(cluster, key, walk.placement.epoch, master, None)
+        if result is not None:
+            walk.moved(result, master)
 
 
 def _settled(key: Key, walk: _Walk) -> Operation[None]:

@@ -9,7 +9,7 @@ from ..effects import Ask, AskAll, Hedge, Operation, Wait
 from ..placement import live_order
 from ..record import Record, accepted, floor_of
 from .moving import completed, moved
-from .outcome import Cluster, Ended, Loaded, LoadOutcome, Placement, Target, Unavailable
+from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
 from .search import Search
 
 HOPS_MAX: Final = 4  # the ID's owners, and three times where a pointer leads
@@ -78,8 +78,9 @@ def _finished(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]
     record = search.agreed()
     if record is None:
         return None
-    if search.settled(record):
-        return Loaded(record)
+    over = search.expired(record)
+    if over is not None or search.settled(record):
+        return over or Loaded(record)
     if search.holder(record) != record.master:  # the backup is ahead of what was read of the master a moment ago
         return None
     result = yield from completed(cluster, search.target.key, record, delivered=search.both_have(record.version))
@@ -121,7 +122,18 @@ def _before_giving_up(cluster: Cluster, search: Search) -> Operation[LoadOutcome
         found = yield from _followed(cluster, search)
         if found is not None:
             return found
-    return search.unfound()
+    outcome = search.unfound()
+    return (yield from _revived(cluster, search, outcome)) if isinstance(outcome, Lost) else outcome
+
+
+def _revived(cluster: Cluster, search: Search, lost: Lost) -> Operation[LoadOutcome]:
+    """An ex-owner keeps its last copy until two nodes hold what came after it: if those are gone, it is what is left."""
+    retainer = search.retainer()
+    if retainer is None:
+        return lost
+    node, epoch = retainer
+    result = yield from moved(cluster, search.target.key, epoch, node, None, revive=True)
+    return _read(search, result) or Unavailable(f"{node}: its last copy could not be revived")
 
 
 def _followed(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]:
@@ -145,6 +157,8 @@ def _followed(cluster: Cluster, search: Search) -> Operation[LoadOutcome | None]
 def _served_alone(cluster: Cluster, search: Search, record: Record) -> Operation[LoadOutcome | None]:
     """One owner has it and the other gives no answer: its synced copy is served. What may not be held by both, or has
     an owner that is gone for good, is moved first, so that a later failover cannot take back what was read."""
+    if search.overdue(record) is not None:
+        return search.expired(record)
     survivor = search.holder(record)
     other = record.other(survivor)
     if other is None:

@@ -15,10 +15,10 @@ TRIES_MAX: Final = 2
 
 
 def moved(
-    cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None
+    cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None, *, revive: bool = False
 ) -> Operation[tuple[Placement, Record | None] | calls.Gone | None]:
     """Make `survivor` the master with a new backup. The placement there is then (with the record if this call made
-    it), the tombstone if there is one, or None if it could not be done now.
+    it), the tombstone if there is one, or None if it could not be done now. `revive`: it only retains its last copy.
 
     Both owners of a pair that cannot reach each other choose the same candidate, the first of the key's order, and it
     takes the record of one of them only: it arbitrates. So a candidate that gives no answer is not passed over, unless
@@ -30,10 +30,10 @@ def moved(
         backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried, near=owners)
         if backup is None and (cluster.min_copies > 1 or (failed and lost is not None)):
             return None  # one copy only if nobody else could take a second one, and the policy has it
-        reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost))
+        reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost, revive))
         if not isinstance(reply, calls.Promoted):
             return _refused(reply)
-        epoch = reply.record.epoch
+        epoch, revive = reply.record.epoch, False
         if backup is None:
             return (Placement(epoch, (survivor, None)), reply.record)
         answer = yield Ask(backup, calls.Put(key, reply.record))

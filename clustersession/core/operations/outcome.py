@@ -106,6 +106,6 @@ class Rotated(NamedTuple):
 
 LoadOutcome: TypeAlias = Loaded | Ended | Lost | Unavailable
 SaveOutcome: TypeAlias = Saved | Ended | Rejected | Unavailable
-CreateOutcome: TypeAlias = Saved | Rejected | Unavailable
+CreateOutcome: TypeAlias = Saved | Unavailable
 EndOutcome: TypeAlias = EndedBy | Unavailable
-RotateOutcome: TypeAlias = Rotated | Ended | Rejected | Unavailable
+RotateOutcome: TypeAlias = Rotated | Ended | Unavailable

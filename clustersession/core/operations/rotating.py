@@ -10,7 +10,7 @@ from ..placement import choose_backup
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from .ending import end
 from .moving import completed, moved
-from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Rejected, Rotated, RotateOutcome, Saved, Unavailable
+from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Rotated, RotateOutcome, Saved, Unavailable
 from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
 
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
@@ -37,7 +37,7 @@ def rotate(
         return frozen
     record = _successor(cluster, new_key, frozen, patch, now).but(principal=principal, auth_time=auth_time)
     saved = yield from create(cluster, new_key, record)
-    if isinstance(saved, Unavailable | Rejected):
+    if isinstance(saved, Unavailable):
         return saved
     closed = yield from _closed(cluster, key, frozen, grace)
     ended: EndOutcome | Ended

@@ -126,6 +126,23 @@ class Search:
         copies = [reply.record for reply in both if isinstance(reply, calls.Found)]
         return best if len(copies) == 2 and all(same_history(copy, best) for copy in copies) else None
 
+    def overdue(self, record: Record) -> str | None:
+        """Which limit `record` has passed, if its other owner has not heard of a later use."""
+        holder = self.holder(record)
+        reply, theirs = self.answers[holder], self.answers.get(record.other(holder) or "")
+        in_use = isinstance(theirs, calls.Found) and theirs.expired is None
+        return None if in_use or not isinstance(reply, calls.Found) else reply.expired
+
+    def expired(self, record: Record) -> Ended | None:
+        """Both owners say so, or the one there is: alone, one of two may have missed that it was used."""
+        word, other = self.overdue(record), record.other(self.holder(record))
+        if word is None or other is None:
+            return None if word is None else Ended(word)
+        theirs = self.answers.get(other)
+        silent = isinstance(theirs, calls.Unreachable) or (theirs is None and self.view.get(other) is None)
+        gone = silent and self.view.departed(other)
+        return Ended(word) if gone or isinstance(theirs, calls.Found | calls.NotMine) else None
+
     def settled(self, record: Record) -> bool:
         """Both copies of `agreed` are equal and accepted: nothing has to be delivered first."""
         replies = [self.answers.get(owner) for owner in record.owners if owner is not None]
@@ -163,18 +180,23 @@ class Search:
         missing = any(owner is None for owner in owners)
         return missing or any(owner is not None and self.view.departed(owner) for owner in (*owners, *pointed))
 
-    def unfound(self) -> Loaded | Lost | Unavailable:
+    def unfound(self) -> LoadOutcome:
         """Nobody has a fresh copy. Lost only if everybody who could have one said so (finding F6); else not known."""
         silent = [node for node, reply in self.answers.items() if self._leaves_open(node, reply)]
-        retained = [n for n, reply in self.answers.items() if isinstance(reply, calls.Moved) and reply.retained]
-        undecided = silent + retained + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
+        undecided = silent + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
         table_incomplete = self.owner_departed() and not self.view.converged
         if (undecided or table_incomplete) and not self.target.patience_over:
             return Unavailable(self._why(undecided))
         copies = self._copies()
         if copies:  # below the floor, but nobody has a better one and nobody may still turn up with it
-            return Loaded(_best(copies))
+            word = self.overdue(_best(copies))
+            return Ended(word) if word else Loaded(_best(copies))
         return Lost(tuple(sorted(self.answers)))
+
+    def retainer(self) -> tuple[str, int] | None:
+        """An ex-owner that still has its last copy, of the latest change of owners that left one, and which that was."""
+        moved = [(reply.epoch, n) for n, reply in self.answers.items() if isinstance(reply, calls.Moved) and reply.retained]
+        return (max(moved)[1], max(moved)[0]) if moved else None
 
     def _leaves_open(self, node: str, reply: Reply) -> bool:
         """That a dead node gave no answer decides nothing anew; one that answers, but cannot tell yet, is alive."""

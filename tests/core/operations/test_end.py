@@ -88,7 +88,23 @@ def test_one_holder_is_enough_only_where_there_is_no_other() -> None:
     refused = run({**script, ("a", Promote): SILENT}, cluster(nodes="ab", min_copies=2))
     assert refused.outcome == Unavailable("b gave no answer and nobody else could hold the end")
     single: Script = {("a", End): [calls.EndHeld(1, ("a", None))]}
-    assert run(single, placement=Placement(1, ("a", None))).outcome == EndedBy(1)
+    assert run(single, cluster(nodes="a"), placement=Placement(1, ("a", None))).outcome == EndedBy(1)
+
+
+def test_the_end_of_a_single_copy_gets_a_second_holder_too() -> None:
+    """As a write does: else that owner's death leaves only what an ex-owner retains, and the session would be back."""
+    alone = Placement(1, ("a", None))
+    held = {("a", End): [calls.EndHeld(1, ("a", None))]}
+    script: Script = {
+        **held,
+        ("a", Promote): [promoted(ENDED, ("a", "e"))],
+        ("e", Put): [calls.Held(1)],
+        ("a", Settle): [DONE],
+        ("e", Settle): [DONE],
+    }
+    assert run(script, placement=alone).outcome == EndedBy(2)
+    nobody: Script = {**held, ("a", Promote): [SILENT]}
+    assert run(nobody, placement=alone).outcome == EndedBy(1)
 
 
 def test_an_end_that_nobody_else_holds_is_not_acked() -> None:
@@ -155,7 +171,7 @@ def test_a_chain_of_moves_is_followed_but_not_for_ever() -> None:
         return {(node, End): [calls.EndHeld(2 + step, (after, None))] for step, (node, after) in steps}
 
     single, seen = Placement(1, ("a", None)), cluster(nodes="abcdef")
-    assert run(chain("abcd"), seen, placement=single).outcome == EndedBy(1)
+    assert run({**chain("abcd"), ("d", Promote): [SILENT]}, seen, placement=single).outcome == EndedBy(1)
     everybody: Script = {(node, End): calls.EndHeld(9, ("e", None)) for node in "f"}
     longer: Script = {**chain("abcde"), **everybody}
     outcome = run(
@@ -180,7 +196,7 @@ def test_an_end_that_depends_on_the_version_closes_the_backup_first() -> None:
 
 def test_without_a_backup_the_master_decides() -> None:
     """There is nobody else who could hold a later version."""
-    played = unwritten({("a", End): [HELD, HELD]}, Placement(1, ("a", None)))
+    played = unwritten({("a", End): [HELD, HELD], ("a", Promote): [SILENT]}, Placement(1, ("a", None)))
     assert (played.outcome, played.calls(End)[0][1].version) == (EndedBy(1), 7)
 
 

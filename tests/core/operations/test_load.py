@@ -270,6 +270,37 @@ def test_the_only_copy_there_is_needs_no_move() -> None:
     assert run(fetches(a=found(single)), what=target("a", None, single=True)).outcome == Loaded(single)
 
 
+# --- it seems to have expired --------------------------------------------------------------------------------------------------
+
+
+OVERDUE = calls.Found(LIVE, serving=False, expired="expired: idle")
+
+
+def test_a_session_has_expired_only_if_both_owners_say_so() -> None:
+    """One of them may have missed that it was used: a touch was lost, or its host is cut off."""
+    assert run(fetches(a=OVERDUE, b=OVERDUE)).outcome == Ended("expired: idle")
+    used = record(1, 3, last_seen=2000.0)
+    for reply in (found(used, serving=True), found(used)):
+        outcome = run(fetches(a=OVERDUE, b=reply)).outcome
+        assert isinstance(outcome, Loaded)
+    assert isinstance(run(fetches(a=found(used), b=OVERDUE), cluster(me="c")).outcome, Loaded)
+
+
+def test_one_owner_is_enough_where_there_is_no_other() -> None:
+    """It came back without its files, it is dead and gives no answer when it is asked all the same, or it is no member."""
+    assert run(fetches(a=OVERDUE, b=NOT_MINE)).outcome == Ended("expired: idle")
+    assert run(fetches(a=OVERDUE, b=SILENT), cluster(dead="b")).outcome == Ended("expired: idle")
+    assert run(fetches(a=OVERDUE), cluster(absent="b")).outcome == Ended("expired: idle")
+    assert isinstance(run(fetches(a=OVERDUE, b=found(LIVE, serving=True)), cluster(dead="b")).outcome, Loaded)
+
+
+@pytest.mark.parametrize("silence", [SILENT, LATER])
+def test_a_session_is_neither_served_nor_ended_while_the_other_owner_is_silent(silence: calls.Reply) -> None:
+    """It may have been used there; in the end the limit counts."""
+    assert isinstance(run(fetches(a=OVERDUE, b=silence)).outcome, Unavailable)
+    assert run(fetches(a=OVERDUE, b=silence), what=target(patience_over=True)).outcome == Ended("expired: idle")
+
+
 # --- others are at work on it -----------------------------------------------------------------------------------------------
 
 
@@ -396,6 +427,40 @@ def test_the_owners_that_a_copy_names_are_asked_too() -> None:
     newer = record(2, 3, ("b", "c"))
     script: Script = {("a", Fetch): [NOT_MINE], ("b", Fetch): [found(newer)], ("c", Fetch): [found(newer)]}
     assert run(script).outcome == Loaded(newer)
+
+
+# --- an ex-owner retains its last copy (finding F15) ---------------------------------------------------------------------------
+
+
+RETAINED = calls.Moved(2, ("b", None), retained=True)
+
+
+def test_a_retained_copy_is_revived_when_the_owners_after_it_are_gone() -> None:
+    """The single owner died before anybody took a second copy: what the one before it kept is all there is."""
+    revived = promoted(record(2, 3, ("b", None), items=LIVE.items), ("a", "e"))
+    script: Script = {
+        **fetches(a=RETAINED, b=SILENT),
+        ("a", Promote): [revived],
+        ("e", Put): [calls.Held(3)],
+        ("a", Settle): [DONE],
+        ("e", Settle): [DONE],
+    }
+    played = run(script, cluster(dead="b"))
+    assert played.outcome == Loaded(revived.record.but(accepted=True, base=3))
+    assert played.calls(Promote) == [("a", Promote(KEY, 2, ("a", "e"), None, revive=True))]
+
+
+def test_a_retained_copy_is_left_alone_while_a_later_owner_may_be_alive() -> None:
+    """It has what was written since."""
+    assert run(fetches(a=RETAINED, b=SILENT)).outcome == Unavailable("b: timeout")
+    incomplete = run(fetches(a=RETAINED, b=SILENT), cluster(dead="b", converged=False)).outcome
+    assert incomplete == Unavailable("the member table is not complete yet")
+
+
+def test_an_owner_that_came_back_without_its_files_lets_the_retained_copy_live() -> None:
+    """It has said that it holds nothing; it may even become the backup."""
+    refused = run({**fetches(a=RETAINED, b=NOT_MINE), ("a", Promote): [calls.Later()]})
+    assert refused.outcome == Unavailable("a: its last copy could not be revived")
 
 
 # --- nobody has it -----------------------------------------------------------------------------------------------------------
