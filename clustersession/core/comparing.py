@@ -7,7 +7,7 @@ new backup is seen to hold, a pointer that follows.
 from __future__ import annotations
 
 from .calls import Done
-from .record import Digest, Record, accepted, digest, is_live, rank, same_history
+from .record import Digest, Record, accepted, contents_of, digest, is_live, rank, same_history
 from .replica import Decision, Situation
 
 
@@ -44,7 +44,10 @@ def _pointed(record: Record | None, theirs: Digest, at: Situation, source: str |
     follows = theirs.epoch > record.epoch or same_history(told, record)
     if rank(told) < rank(record) or not follows:
         return Decision(Done()), False  # they must meet
-    settled = source is not None and source in theirs.owners and theirs.accepted and theirs.owners[1] is not None
+    by_master = source == theirs.owners[0]
+    if by_master and record.items and theirs.taken != contents_of(record.items):
+        return Decision(Done()), False  # what is retained here may hold what that master has not merged yet
+    settled = by_master and theirs.accepted and theirs.owners[1] is not None
     known = (record.epoch, record.owners, record.accepted) == (told.epoch, told.owners, told.accepted)
     items = {} if settled else record.items
     moved = record.but(items=items) if known else told.but(items=items)

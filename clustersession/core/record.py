@@ -88,7 +88,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):
-    """What two holders compare to know that they hold the same. `accepted` and `base` place it in the order of histories."""
+    """What two holders compare to know that they hold the same. `accepted` and `base` place it in the order of histories.
+    `taken`: the contents of the other side's pointer, of which its master has just merged what it lacked."""
 
     key: Key
     epoch: int
@@ -98,16 +99,18 @@ class Digest(msgspec.Struct, frozen=True, array_like=True):
     accepted: bool = True
     base: int = 0
     contents: bytes = b""  # of the stamps: what a merge has added shows, though the version is the same
+    taken: bytes = b""
 
 
 def digest(key: Key, record: Record) -> Digest:
     live = is_live(record)
-    version, contents = (record.version, _contents(record.items)) if live else (0, b"")
+    version, contents = (record.version, contents_of(record.items)) if live else (0, b"")
     ended = record.ended is not None
     return Digest(key, record.epoch, version, record.owners, ended, record.accepted, record.base, contents)
 
 
-def _contents(items: dict[str, Item]) -> bytes:
+def contents_of(items: dict[str, Item]) -> bytes:
+    """A short hash of which write set each value."""
     stamps = sorted((name, stamp) for name, (stamp, _) in items.items())
     return hashlib.blake2b(_encode(stamps), digest_size=8).digest()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from . import calls
 from .effects import Ask, Operation
 from .node import Member, View
 from .placement import live_order
-from .record import Digest, Key, Record
+from .record import Digest, Key, Record, contents_of
 from .record import digest as digest_of
 
 HINT_ROUNDS_MAX: Final = 64  # of `Heartbeat.hints_max` hints each: more wait for the next heartbeat
@@ -37,25 +39,20 @@ def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[H
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
-        applied = yield from _hints_applied(me, peer, reply.hints)
+        applied = yield from _all_met(me, peer, reply.hints)
         if not applied or not reply.pending:
             return Heard(reply.sender, reply.members, applied and not reply.pending)
     return Heard(reply.sender, reply.members, told_all=False)
 
 
-def _hints_applied(me: str, peer: str, hints: Iterable[tuple[Key, Record]]) -> Operation[bool]:
-    """Take what `peer` kept for this host, and confirm it, so that the hints go."""
-    digests: list[Digest] = []
-    complete = True
-    for key, record in hints:
-        digest = yield from _met(me, peer, key, record)
-        complete = complete and digest is not None
-        if digest is not None:
-            digests.append(digest)
-    if digests:
-        reply = yield Ask(peer, calls.Confirm(tuple(digests)))
-        complete = complete and isinstance(reply, calls.Confirmed)
-    return complete
+def _all_met(me: str, peer: str, theirs: Iterable[tuple[Key, Record]]) -> Operation[bool]:
+    """Take what `peer` has of these sessions, and confirm it, so that its hints go."""
+    met = []
+    for key, record in theirs:
+        met.append((yield from _met(me, peer, key, record)))
+    digests = tuple(digest for digest in met if digest is not None)
+    reply = (yield Ask(peer, calls.Confirm(digests))) if digests else None
+    return len(digests) == len(met) and (reply is None or isinstance(reply, calls.Confirmed))
 
 
 def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | None]:
@@ -70,7 +67,9 @@ def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | Non
     if not isinstance(reply, calls.Absorbed):
         return None
     # nothing is kept of a session that is not ours: the peer's record itself is what is agreed on
-    return reply.digest or digest_of(key, record)
+    held = reply.digest or digest_of(key, record)
+    taken = contents_of(record.items) if record.pointer and held.owners[0] == me else b""
+    return msgspec.structs.replace(held, taken=taken) if taken else held
 
 
 def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]], None]) -> Operation[bool]:
@@ -116,10 +115,9 @@ def _confirmed(view: View, peer: str, digests: list[Digest]) -> Operation[bool]:
     if not isinstance(reply, calls.Confirmed):
         return view.departed(peer)
     owners = {digest.key: digest.owners for digest in digests}
+    yield from _all_met(view.me, peer, ((key, record) for key, record in reply.differing if record is not None))
     for key, record in reply.differing:
-        if record is not None:
-            yield from _met(view.me, peer, key, record)
-        elif peer in owners[key]:
+        if record is None and peer in owners[key]:
             yield from _given(view.me, peer, key)
     return True
 

@@ -77,7 +77,7 @@ class Client:
                 peers.succeeded(peer)
             return reply
         if why in FAILURES:
-            peers.failed(peer)
+            peers.failed(peer, began)
         self._wiring.observer.count(f"peer.{why}")
         return Unreachable(why)
 

@@ -33,7 +33,7 @@ class Peer:
     given back is the first one taken.
     """
 
-    __slots__ = ("breaker", "latency", "member", "places", "queue", "silent_since", "used_at")
+    __slots__ = ("breaker", "latency", "member", "places", "queue", "silent_since", "used_at", "well_since")
 
     def __init__(self, member: Member) -> None:
         self.member = member
@@ -43,6 +43,7 @@ class Peer:
         self.queue: list[None] = [None] * QUEUE_MAX  # places of those who wait for a place
         self.silent_since: float | None = None  # a call was given up then, and nothing was heard since
         self.used_at = monotonic()
+        self.well_since = 0.0  # what failed but began earlier says nothing: somebody knew better meanwhile
 
     def __repr__(self) -> str:
         return f"<Peer {self.member.identity!r}: {self.in_flight} in flight, {self.idle} idle, {self.breaker!r}>"
@@ -113,7 +114,10 @@ class Peers:
             if not peer.breaker.allows(monotonic()):
                 raise Failed("breaker")
 
-    def failed(self, peer: Peer) -> None:
+    def failed(self, peer: Peer, began: float) -> None:
+        """A call that began then was not answered."""
+        if began < peer.well_since:
+            return
         with self._lock:
             peer.breaker.failed(monotonic(), int.from_bytes(self._entropy.bytes(4), "big") / 2**32)
 
@@ -123,7 +127,7 @@ class Peers:
         if peer.silent_since is None or (connection is not None and connection.heard_at >= peer.silent_since):
             peer.silent_since = now
         elif now - peer.silent_since >= self._timeouts.request_s:
-            self.failed(peer)
+            self.failed(peer, peer.silent_since)
 
     def succeeded(self, peer: Peer) -> None:
         """To be told while the breaker is `troubled`."""
@@ -165,6 +169,7 @@ class Peers:
             peer = self.known.get(name)
             if peer is not None:
                 peer.breaker.reset()
+                peer.well_since, peer.silent_since = monotonic(), None
 
     def identity_at(self, host: str, port: int) -> str | None:
         return self._learnt.get((host, port))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.calls import Conflict, Done, EndHeld, Expire, Found, Gone, InUse, Later, NotMine
 from clustersession.core.comparing import compare
-from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, digest, is_live
+from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, contents_of, digest, is_live
 from clustersession.core.replica import (
     ALONE_AFTER_S,
     ASKED_AGAIN_S,
@@ -30,8 +31,8 @@ HERE = situation()
 SAME, DIFFERENT, NOTHING = True, False, Decision(Done())
 
 
-def of(each: Record) -> Digest:
-    return digest(KEY, each)
+def of(each: Record, taken: Record | None = None) -> Digest:
+    return msgspec.structs.replace(digest(KEY, each), taken=contents_of(taken.items) if taken else b"")
 
 
 # --- compare -----------------------------------------------------------------------------------------------------------------
@@ -91,23 +92,36 @@ def test_a_pointer_follows_to_a_higher_epoch() -> None:
         assert compare(held, of(other), HERE, "b") == (NOTHING, DIFFERENT)
 
 
-def test_a_retained_copy_goes_when_an_owner_of_the_new_epoch_has_it() -> None:
-    """A node that only heard of the epoch does not settle it (finding F15)."""
-    held = pointer(3, ("b", "c"), items={"x": item(b"1")})
-    by_owner = compare(held, of(record(3, 9, ("b", "c"))), HERE, "b")[0].record
-    by_stranger = compare(held, of(pointer(3, ("b", "c"))), HERE, "d")[0].record
-    assert (by_owner and by_owner.items, by_stranger and by_stranger.items) == ({}, held.items)
-    nobody = compare(held, of(record(3, 9, ("b", "c"))), HERE, None)
-    assert (nobody[0].record, nobody[0].unhint) == (held, ())
+RETAINED = pointer(3, ("b", "c"), items={"x": item(b"1")})
+
+
+def test_a_retained_copy_goes_when_the_new_master_has_merged_it() -> None:
+    """A node that only heard of the epoch, or its backup, does not settle it (finding F15)."""
+    by_master = compare(RETAINED, of(record(3, 9, ("b", "c")), taken=RETAINED), HERE, "b")[0].record
+    assert by_master == RETAINED.but(items={})
+    for asked in (of(record(3, 9, ("b", "c")), taken=RETAINED), of(pointer(3, ("b", "c")))):
+        for source in ("c", "d"):
+            assert compare(RETAINED, asked, HERE, source)[0].record == RETAINED
+    nobody = compare(RETAINED, of(record(3, 9, ("b", "c"))), HERE, None)
+    assert (nobody[0].record, nobody[0].unhint) == (RETAINED, ())
+
+
+def test_what_the_new_master_may_not_have_merged_is_shown_to_it() -> None:
+    """The hint for it stays: the side of two had acked a write, the host that was alone outranked them, and the question of
+    its sync took the hint with that write away."""
+    for asked in (record(3, 9, ("b", "c")), record(3, 9, ("b", None)), pending(4, 1, ("b", "d"), base=3)):
+        for taken in (None, RETAINED.but(items={"x": item(b"1"), "y": item(b"2")})):
+            assert compare(RETAINED, of(asked, taken), HERE, "b") == (NOTHING, DIFFERENT)
 
 
 def test_a_retained_copy_stays_while_one_owner_alone_may_have_the_change() -> None:
-    """A change that is pending, or has a single owner, is held by one node for certain (finding F15)."""
-    held = pointer(3, ("b", "c"), items={"x": item(b"1")})
+    """A change that is pending, or has a single owner, is held by one node for certain (finding F15); its hint goes."""
     for change in (pending(4, 1, ("b", "d"), base=3), record(4, 1, ("b", None))):
-        kept = compare(held, of(change), HERE, "b")[0].record
-        assert kept is not None
-        assert kept.items == held.items
+        decision, same = compare(RETAINED, of(change, taken=RETAINED), HERE, "b")
+        assert same
+        assert decision.unhint == ("b",)
+        assert decision.record is not None
+        assert decision.record.items == RETAINED.items
 
 
 def test_an_ex_owner_that_keeps_a_pointer_is_not_asked_for_versions() -> None:

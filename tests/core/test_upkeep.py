@@ -8,7 +8,7 @@ from clustersession.core import calls
 from clustersession.core.calls import Absorb, Confirm, Export, Heartbeat, Inventory, Put, Settle
 from clustersession.core.node import State, View
 from clustersession.core.placement import live_order
-from clustersession.core.record import Key, Record, digest
+from clustersession.core.record import Key, Record, contents_of, digest
 from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, sync
 
 from .play import REFUSED, SILENT, Played, Script, play
@@ -99,6 +99,20 @@ def test_what_is_better_here_need_not_change_the_peer(back: calls.Reply) -> None
         ("b", Confirm): [all_confirmed()],
     }
     assert run_beat(script).calls(Confirm) == [("b", Confirm((digest(KEY, better),)))]
+
+
+@pytest.mark.parametrize(("master", "told"), [("a", True), ("c", False)])
+def test_a_pointer_s_keeper_is_told_that_its_values_are_merged(master: str, told: bool) -> None:
+    """By the master, which alone merges them: until then the hint is the only thing that brings them back."""
+    retained = pointer(3, (master, None)).but(items=record(2).items)
+    merged = record(3, 6, (master, None))
+    script: Script = {
+        ("b", Heartbeat): [answer((KEY, retained))],
+        ("a", Absorb): [held(merged)],
+        ("b", Confirm): [all_confirmed()],
+    }
+    [(_, confirm)] = run_beat(script).calls(Confirm)
+    assert confirm.digests[0].taken == (contents_of(retained.items) if told else b"")
 
 
 def test_a_hint_about_a_session_of_others_is_confirmed_as_it_came() -> None:
@@ -242,7 +256,7 @@ def test_copies_that_differ_meet() -> None:
     theirs = record(2, 9, ("b", "a"))
     script: Script = {
         ("a", Inventory): [listed((KEY, record())), DONE],
-        ("b", Confirm): [all_confirmed((KEY, theirs))],
+        ("b", Confirm): [all_confirmed((KEY, theirs)), all_confirmed()],
         ("a", Absorb): [held(theirs)],
     }
     played = run_sync(script)

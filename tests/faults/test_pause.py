@@ -83,12 +83,12 @@ def test_sessions_of_others_don_t_notice(cluster: Cluster) -> None:
 
     quiet = sorted(chain(*in_parallel(clicks, healthy, threads=2)))
     stopped = paused.pause()
-    slow = at_once(struck, third, "/look")  # these wait for it
+    slow = at_once(struck, third, "/look")
     found = sorted(chain(*in_parallel(clicks, healthy, threads=2)))
     assert {state_of(pid) for pid in stopped} == {"T"}
     paused.resume()
     for name, times in (("before", quiet), ("while it stands still", found)):
         print(f"{name}: median {statistics.median(times) * 1e3:.1f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.1f} ms")
     print(f"its own sessions: at most {max(answer.seconds for answer in slow) * 1e3:.0f} ms")
-    assert max(answer.seconds for answer in slow) > 0.02, "it was not missed"
+    assert {answer.status for answer in slow} == {200}
     assert statistics.median(found) < BUSY * statistics.median(quiet)

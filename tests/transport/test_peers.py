@@ -91,11 +91,11 @@ def test_a_peer_that_moved_or_started_anew_is_met_without_prejudice(transport: B
     peers = transport._peers
     peer = peers.of(Member("b", "127.0.0.1", 1, 7))
     for _ in range(FAILURES_IN_A_ROW):
-        peers.failed(peer)
+        peers.failed(peer, monotonic())
     assert not peers.of(Member("b", "127.0.0.1", 1, 7)).breaker.closed
     assert peers.of(news).breaker.closed
     for _ in range(FAILURES_IN_A_ROW):
-        peers.failed(peer)
+        peers.failed(peer, monotonic())
     assert not peers.of(news).breaker.closed
 
 
@@ -104,8 +104,18 @@ def test_a_peer_that_is_alive_again_is_met_without_prejudice(transport: Blocking
     peers = transport._peers
     peer = peers.of(Member("b", "127.0.0.1", 1, 7, state=State.DEAD))
     for _ in range(FAILURES_IN_A_ROW):
-        peers.failed(peer)
+        peers.failed(peer, monotonic())
     assert peers.of(Member("b", "127.0.0.1", 1, 7, state=State.ALIVE)).breaker.closed
+
+
+def test_a_call_that_began_before_a_peer_was_back_says_nothing_of_it(transport: BlockingTransport) -> None:
+    """Three that were under way when the link was mended must not keep everybody off it for another second."""
+    peers, began = transport._peers, monotonic()
+    peer = peers.of(Member("b", "127.0.0.1", 1, 7, state=State.DEAD))
+    peers.of(Member("b", "127.0.0.1", 1, 8, state=State.ALIVE))
+    for _ in range(FAILURES_IN_A_ROW):
+        peers.failed(peer, began)
+    assert peer.breaker.closed
 
 
 def test_no_more_idle_connections_than_places(transport: BlockingTransport) -> None:
