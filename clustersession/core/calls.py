@@ -112,7 +112,7 @@ class LeaveHint(Message, frozen=True):
 
 
 class Freeze(Message, frozen=True):
-    """To the master: take no more patches for `seconds`, and give me the record (rotation)."""
+    """To the master: take no more patches for `seconds`, and give me the record (rotation). 0: take them again."""
 
     key: Key
     epoch: int

@@ -220,7 +220,7 @@ def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
 
 def _put(record: Record | None, call: Put, at: Situation) -> Decision:
     new = call.record
-    if at.leaving and (record is None or record.pointer):
+    if at.leaving and new.master != at.me and (record is None or record.pointer):
         return Decision(Later())  # whoever asks has not heard yet that this node hands over what it has
     if record is not None and new.ended is None:
         if record.ended is not None:
@@ -312,7 +312,7 @@ def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
         return refused or Decision(Later())
     if record.pointer or call.epoch != record.epoch or record.master != at.me:
         return Decision(Conflict(record.epoch, record.owners))
-    if record.frozen_until is not None and at.now < record.frozen_until:
+    if call.seconds > 0 and record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
     if not record.accepted:
         return Decision(Found(record, serving=False))

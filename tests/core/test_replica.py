@@ -317,6 +317,22 @@ def test_a_record_of_the_history_that_is_pending_here_is_taken() -> None:
     assert decide(pending(5, 1, ("b", "a"), base=2), calls.Put(KEY, later), HERE, "b").record == later
 
 
+def test_a_node_on_its_way_out_takes_only_what_its_own_workers_begin() -> None:
+    """They may not have heard yet; who chose it as a backup has to choose another one."""
+    leaving = situation(leaving=True)
+    assert decide(None, calls.Put(KEY, record(1, 1, ("b", "a"))), leaving, "b") == Decision(calls.Later())
+    assert decide(None, calls.Put(KEY, record(1, 1, ("a", "b"))), leaving, None).reply == calls.Held(1)
+
+
+def test_a_frozen_record_is_thawed_by_a_freeze_of_no_time() -> None:
+    """The rotation was given up: the next write is taken at once."""
+    frozen = decide(record(3, 5), calls.Freeze(KEY, 3, 1.0), HERE, None).record
+    assert frozen is not None
+    assert decide(frozen, calls.Freeze(KEY, 3, 1.0), HERE, None).reply == calls.Rotating()
+    thawed = decide(frozen, calls.Freeze(KEY, 3, 0.0), HERE, None).record
+    assert isinstance(decide(thawed, calls.Apply(KEY, 3, patch(1)), HERE, None).reply, calls.Applied)
+
+
 def test_a_put_is_answered_with_the_version_that_is_held_afterwards() -> None:
     """A late copy sets nothing back, and its sender learns which version there is."""
     held = record(1, 5, ("b", "a"))

@@ -103,7 +103,7 @@ def test_a_host_cut_off_from_the_others(cluster: ApartCluster) -> None:
 
 
 def shown(host: Host, browsers: list[Browser]) -> list[dict[str, Any] | None]:
-    """What each session holds; None where it cannot be reached: a worker may keep off a peer for a moment after the link is back."""
+    """What each session holds; None where it cannot be reached: a worker may keep off a peer a moment after the link is back."""
     answers = in_parallel(lambda caller, each: caller.look(host.app, "/look", each.cookies), browsers)
     assert {answer.status for answer in answers} <= {200, 503}
     return [answer.items if answer.status == 200 else None for answer in answers]

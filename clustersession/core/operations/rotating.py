@@ -6,14 +6,14 @@ from typing import Final
 
 from .. import calls
 from ..effects import Ask, Operation, Tell, Wait
-from ..placement import choose_backup
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from .ending import end
 from .moving import completed, moved
 from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Rotated, RotateOutcome, Saved, Unavailable
-from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create
+from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create, new_owners
 
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
+THAW_S: Final = 0.0
 REASON: Final = "rotated"
 CLOSED_TRIES_MAX: Final = 2
 
@@ -38,6 +38,7 @@ def rotate(
     record = _successor(cluster, new_key, frozen, patch, now).but(principal=principal, auth_time=auth_time)
     saved = yield from create(cluster, new_key, record)
     if isinstance(saved, Unavailable):
+        yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))
         return saved
     closed = yield from _closed(cluster, key, frozen, grace)
     ended: EndOutcome | Ended
@@ -106,13 +107,11 @@ def _frozen(cluster: Cluster, key: Key, placement: Placement) -> Operation[Recor
 
 
 def _successor(cluster: Cluster, key: Key, old: Record, patch: Patch, now: float) -> Record:
-    """Ages and limits are carried over, never extended; the history begins anew, with this host as master."""
-    backup = choose_backup(cluster.view, key, zone=cluster.zone, without=(cluster.me,), near=(cluster.me,))
-    stamp = Stamp(1, 1, cluster.me)
+    """Ages and limits are carried over, never extended; the history begins anew, as that of a new session."""
+    owners = new_owners(cluster, key)
+    stamp = Stamp(1, 1, owners[0])
     items: dict[str, Item] = {name: (stamp, value) for name, (_, value) in old.items.items() if value is not None}
-    fresh = Record(
-        1, 0, (cluster.me, backup), items, base=1, created=old.created, last_seen=now, lifetime=old.lifetime, extra=old.extra
-    )
+    fresh = Record(1, 0, owners, items, base=1, created=old.created, last_seen=now, lifetime=old.lifetime, extra=old.extra)
     return patched(fresh, patch, 1)
 
 

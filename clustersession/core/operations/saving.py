@@ -7,7 +7,7 @@ from typing import Final
 from .. import calls
 from ..effects import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
-from ..record import Key, Lifetime, Patch, Record, patched
+from ..record import Key, Lifetime, Owners, Patch, Record, patched
 from .moving import completed, moved, taught
 from .outcome import Cluster, CreateOutcome, Ended, Placement, Rejected, Saved, SaveOutcome, Unavailable
 
@@ -143,13 +143,17 @@ def _spread_end(key: Key, master: str, backup: str, gone: calls.Gone) -> Operati
 def new_record(
     cluster: Cluster, key: Key, *, now: float, patch: Patch, principal: str | None, auth_time: float | None, lifetime: Lifetime
 ) -> Record:
-    """The first version of a session that this host will master, or another one if this host is on its way out."""
+    """The first version of a session."""
+    empty = Record(1, 0, new_owners(cluster, key), created=now, last_seen=now, lifetime=lifetime, base=1)
+    return patched(empty, patch, 1).but(principal=principal, auth_time=auth_time)
+
+
+def new_owners(cluster: Cluster, key: Key) -> Owners:
+    """This host is the master of what begins here, or another one if this host is on its way out."""
     master = cluster.me
     if cluster.leaving:
         master = choose_backup(cluster.view, key, zone="", without=(cluster.me,), near=(cluster.me,)) or cluster.me
-    backup = choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master}, near=(master,))
-    empty = Record(1, 0, (master, backup), created=now, last_seen=now, lifetime=lifetime, base=1)
-    return patched(empty, patch, 1).but(principal=principal, auth_time=auth_time)
+    return master, choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master}, near=(master,))
 
 
 def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcome]:

@@ -21,6 +21,7 @@ def cluster(
     *,
     dead: str = "",
     suspect: str = "",
+    leaving: str = "",
     absent: str = "",
     converged: bool = True,
     me: str = "a",
@@ -30,7 +31,8 @@ def cluster(
     """Every letter is a node."""
 
     def state(name: str) -> State:
-        return State.DEAD if name in dead else State.SUSPECT if name in suspect else State.ALIVE
+        given = {State.DEAD: dead, State.SUSPECT: suspect, State.LEAVING: leaving}
+        return next((state for state, names in given.items() if name in names), State.ALIVE)
 
     members: list[Member] = [member(name, state(name)) for name in nodes if name not in absent]
     return Cluster(View(me, members, converged=converged), min_copies)

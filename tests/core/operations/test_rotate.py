@@ -17,7 +17,7 @@ from clustersession.core.operations import (
     Unavailable,
     rotate,
 )
-from clustersession.core.operations.rotating import FREEZE_S
+from clustersession.core.operations.rotating import FREEZE_S, THAW_S
 from clustersession.core.operations.saving import ROTATING_TRIES_MAX
 from clustersession.core.placement import rendezvous
 from clustersession.core.record import Lifetime, Stamp
@@ -156,9 +156,21 @@ def test_a_dead_master_is_not_asked() -> None:
 
 
 def test_without_a_place_for_the_new_one_the_old_one_lives_on() -> None:
-    """Delete before create would log the user out."""
+    """Delete before create would log the user out; and it takes writes again at once."""
     played = run({("a", Freeze): [calls.Frozen(OLD)], ("a", Put): [calls.Full()]})
     assert (played.outcome, played.calls(End)) == (Unavailable("a: full"), [])
+    assert played.log[-1] == "tell a Freeze"
+    assert played.calls(Freeze)[-1] == ("a", Freeze(KEY, 3, THAW_S))
+
+
+def test_a_host_on_its_way_out_gives_the_new_one_to_another() -> None:
+    """It takes nothing new itself: who logs in during a drain would be turned away."""
+    first, second = [node for node in rendezvous(NEW_KEY, NODES) if node != "a"][:2]
+    stores: Script = {(first, Put): [HELD], (second, Put): [HELD]}
+    outcome = run({("a", Freeze): [calls.Frozen(OLD)], **stores, **ENDS}, cluster(leaving="a")).outcome
+    assert isinstance(outcome, Rotated)
+    assert outcome.saved.placement == Placement(1, (first, second))
+    assert {stamp.master for stamp, _ in outcome.record.items.values()} == {first}
 
 
 def test_the_new_one_is_withdrawn_if_the_old_one_cannot_be_ended() -> None:
