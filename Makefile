@@ -2,14 +2,18 @@
 #   make test     the whole suite            make demo        three hosts and a balancer, on one page
 #   make lint     ruff, mypy, imports        make demo-check  the same without a page: kills hosts, counts what was lost
 #   make bench    what a session costs       make format      put the code into the one format
+#   make sim SEEDS=0-1999 SECONDS=120 JOBS=2    clusters in virtual time through faults, as many seeds as you like
 #   make suites   the session tests of Django, Flask and Starlette over our integrations (downloads their sources)
 PYTHON ?= python3
 VENV ?= .venv
 BIN ?= $(VENV)/bin
 READY ?= $(VENV)/.ready
 ARGS ?=
+SEEDS ?= 0-1999
+SECONDS ?= 120
+JOBS ?= 2
 
-.PHONY: help test lint pytest suites ruff types imports format bench demo demo-check clean
+.PHONY: help test lint pytest sim suites ruff types imports format bench demo demo-check clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -18,6 +22,9 @@ lint: ruff types imports
 
 pytest: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+sim: $(READY)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seconds $(SECONDS) --jobs $(JOBS) $(ARGS)
 
 suites: $(READY)
 	$(BIN)/python -m tests.suites $(ARGS)

@@ -7,6 +7,7 @@ from .errors import (
     ChangeAfterResponse,
     ClusterSessionError,
     ConfigError,
+    ConflictingWrite,
     Corrupt,
     LateWrite,
     PeerError,
@@ -15,6 +16,7 @@ from .errors import (
     SessionUnavailable,
     StoreError,
     ValueNotSupported,
+    ValueTypeMismatch,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = [
     "ChangeAfterResponse",
     "ClusterSessionError",
     "ConfigError",
+    "ConflictingWrite",
     "Corrupt",
     "LateWrite",
     "PeerError",
@@ -34,6 +37,7 @@ __all__ = [
     "SessionUnavailable",
     "StoreError",
     "ValueNotSupported",
+    "ValueTypeMismatch",
     "WSGISessionMiddleware",
     "__version__",
 ]

@@ -162,6 +162,7 @@ class Config:
     principal_keys: tuple[str, ...] = ("_user_id", "_auth_user_id")
     min_copies: int = 1
     unavailable: str = "503"  # or "anonymous"
+    adopt_until: float | None = None  # Unix seconds; None: for as long as the app is set up to adopt
     spawn: bool = True  # the first worker starts the node when none runs
     cookie: CookieConfig = field(default_factory=CookieConfig)
     lifetimes: Lifetimes = field(default_factory=Lifetimes)

@@ -6,20 +6,27 @@ ClusterSessionError
 ├── SessionUnavailable        no owner answered: 503, the cookie is left alone
 ├── SessionRefused            the app's change cannot be kept
 │   ├── LateWrite             the session was ended or rotated meanwhile: 409
+│   │   └── ConflictingWrite  a value is no longer what the app expects: 409
 │   ├── SessionTooLarge       over a limit; the stored version is intact
 │   ├── ValueNotSupported     a value or key no session can hold
+│   │   └── ValueTypeMismatch an operation on a value of another type
 │   └── ChangeAfterResponse   changed when nothing can be saved any more
 ├── Corrupt                   bytes that do not decode or whose seal is broken
 ├── StoreError
 │   ├── StoreFull             no room, and nothing may be evicted
 │   ├── ShardDown             a writer holds the lock of this sixteenth and does not move
 │   └── StoreRefused          the files are of another boot, owner or version
+├── SourceError
+│   ├── SourceUnavailable     the old system's store gives no answer
+│   └── SourceRefused         a session that is not taken over and stays there
 └── PeerError
     ├── PeerRefused           wrong key, wrong cluster, no common key
     └── WireError             what a peer sent does not parse, or its authentication is broken
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 
 class ClusterSessionError(Exception):
@@ -57,12 +64,22 @@ class SessionRefused(ClusterSessionError):
 class LateWrite(SessionRefused):
     """The session was ended or rotated while this request changed it; nothing was written (409, Retry-After 0)."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, text: str = "") -> None:
         self.reason = reason
         super().__init__(
-            f"the session was ended meanwhile ({reason}), so this change was not saved; repeat the request with the cookie the "
-            "browser has now"
+            text
+            or f"the session was ended meanwhile ({reason}), so this change was not saved; repeat the request with the cookie "
+            "the browser has now"
         )
+
+
+class ConflictingWrite(LateWrite):
+    """What is stored under `key` is not what `session.expect` named; nothing was written (409, Retry-After 0)."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        problem = f"session[{key!r:.64}] is not what this request expects to be stored, so nothing of it was saved"
+        super().__init__("conflict", f"{problem}; repeat the request, which then sees what another one has stored")
 
 
 class SessionTooLarge(SessionRefused):
@@ -75,6 +92,21 @@ class SessionTooLarge(SessionRefused):
 
 class ValueNotSupported(SessionRefused):
     """A key or value that a session cannot hold."""
+
+
+class ValueTypeMismatch(ValueNotSupported):
+    """`session.incr`, `append`, `add` or `discard` on a value of a type it is not for; nothing was changed."""
+
+    def __init__(self, operation: str, key: str, found: str) -> None:
+        self.operation, self.key, self.found = operation, key, found
+        wanted = _OPERATES_ON.get(operation, "a value of a later release")
+        super().__init__(
+            f"session.{operation}({key!r:.64}) is for {wanted}, but the stored value is of type {found}; nothing was changed: "
+            "use another key, or assign a value of the right type first"
+        )
+
+
+_OPERATES_ON: Final = {"incr": "an int or float", "append": "a list", "add": "a set", "discard": "a set"}
 
 
 class ChangeAfterResponse(SessionRefused):
@@ -106,6 +138,18 @@ class ShardDown(StoreError):
 
 class StoreRefused(StoreError):
     """The store's place or files cannot be used as they are."""
+
+
+class SourceError(ClusterSessionError):
+    """Base of what can go wrong with sessions of another system, that are to be taken over."""
+
+
+class SourceUnavailable(SourceError):
+    """The other system's store gives no answer, so it is not known whether there is a session."""
+
+
+class SourceRefused(SourceError):
+    """A session with something in it that is not taken over: a pickle of a type off the list. It stays where it is."""
 
 
 class PeerError(ClusterSessionError):

@@ -23,6 +23,9 @@ ENVIRONMENT: Final = {"environ", "environb", "getenv", "getenvb", "putenv"}
 # Where any exception at all is caught, as "module::function", and why nothing narrower does.
 CATCHES_ALL: Final = {
     "clustersession/transport/serving.py::_answer": "a fault while one call is served must end that connection, not the node",
+    "clustersession/integrations/flask_adoption.py::_opened": "whatever the old store's client raises is no answer",
+    "clustersession/integrations/flask_adoption.py::_saved": "the same",
+    "clustersession/integrations/django/adoption.py::_asked": "whatever the engine's database or cache raises: the same",
 }
 
 

@@ -217,12 +217,14 @@ class Later(Message, frozen=True):
 
 
 class Applied(Message, frozen=True):
-    """Numbered. `repeat`: this patch id was known already, so deliver the whole record."""
+    """Numbered. `repeat`: this patch id was known already, so deliver the whole record. `results`: what the patch's edits
+    have made of the values they are about."""
 
     epoch: int
     version: int
     owners: Owners
     repeat: bool = False
+    results: dict[str, bytes] | None = None
 
 
 class Held(Message, frozen=True):
@@ -315,6 +317,20 @@ class TooLarge(Message, frozen=True):
     limit: int
 
 
+class Differs(Message, frozen=True):
+    """I hold something else under `key` than the patch expects; nothing was changed."""
+
+    key: str
+
+
+class Unsuitable(Message, frozen=True):
+    """The value of `key` is of the type `found`, which `operation` is not for; nothing was changed."""
+
+    operation: str
+    key: str
+    found: str
+
+
 class Full(Message, frozen=True):
     """My store has no room for it."""
 
@@ -337,6 +353,6 @@ SessionCall: TypeAlias = (
 Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat
 SessionReply: TypeAlias = (
     Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
-    | EndHeld | InUse | Frozen | Rotating | TooLarge | Full | Broken | Unreachable | Confirmed
+    | EndHeld | InUse | Frozen | Rotating | TooLarge | Differs | Unsuitable | Full | Broken | Unreachable | Confirmed
 )
 Reply: TypeAlias = SessionReply | Listed | Each | Beat

@@ -44,6 +44,12 @@ class Wait(NamedTuple):
     seconds: float
 
 
-Effect: TypeAlias = Ask | AskAll | Hedge | Tell | Wait
+class Outside(NamedTuple):
+    """Work of another system, which may block. Sent back: its result; it raises nothing."""
+
+    work: Callable[[], Any]
+
+
+Effect: TypeAlias = Ask | AskAll | Hedge | Tell | Wait | Outside
 Operation: TypeAlias = Generator[Effect, Any, T]
 """A multi-step rule that ends in a `T`. Run by `runtime.sync_driver`, `runtime.async_driver` or the simulation."""

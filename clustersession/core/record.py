@@ -13,7 +13,14 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-PATCH_IDS_KEPT: Final = 16  # retries arrive within the request budget; 16 parallel writers are plenty
+from .edits import Edit
+from .values import HIDDEN
+
+PATCH_IDS_KEPT: Final = 16  # whoever sets a value twice sets the same
+COUNTING_IDS_KEPT: Final = 256  # but what counts must not count twice: 32 writers in a failover pass 64 while one of them retries
+PATCH_ID_BYTES: Final = 8
+COUNTING_ID_BYTES: Final = 9  # the length tells them apart
+RETRIED_WITHIN_S: Final = 10.0  # several times the budget of a request
 DELETED_KEYS_KEPT: Final = 64
 
 Key: TypeAlias = bytes  # 16 bytes: SHA-256 of the ID's token, cut
@@ -47,12 +54,17 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Patch(msgspec.Struct, frozen=True, array_like=True):
-    """What one request changed: encoded values by key, None deletes. `id` (8 random bytes) makes a retry a no-op."""
+    """What one request changed: encoded values by key, None deletes. `id` (8 random bytes, 9 with edits) makes a retry a no-op.
+
+    The master takes it only if it holds what is `expected`, sets `changes`, then carries out `edits`; what goes on to the
+    backup has their results in `changes`, so that both hold the same whatever each of them has merged."""
 
     id: bytes
     changes: dict[str, bytes | None]
     lifetime: Lifetime | None = None
     extra: dict[str, msgspec.Raw] = {}
+    edits: tuple[Edit, ...] = ()
+    expected: dict[str, bytes | None] = {}
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -144,7 +156,8 @@ def merged_items(a: dict[str, Item], b: dict[str, Item]) -> dict[str, Item]:
 
 
 def live_items(record: Record) -> dict[str, bytes]:
-    return {name: value for name, (_, value) in record.items.items() if value is not None}
+    """What the app may see of it."""
+    return {name: value for name, (_, value) in record.items.items() if value is not None and not name.startswith(HIDDEN)}
 
 
 def size_of(record: Record) -> int:
@@ -152,17 +165,29 @@ def size_of(record: Record) -> int:
     return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
 
 
-def patched(record: Record, patch: Patch, version: int) -> Record:
-    """`record` with `patch` as its write number `version`."""
+def patched(record: Record, patch: Patch, version: int, now: float | None = None) -> Record:
+    """`record` with `patch` as its write number `version`. Of the patch's edits only the results count (`resolving`).
+    `now` is the host's clock, where the record is stored already."""
     stamp = Stamp(record.epoch, version, record.master)
     items = {**record.items, **{name: (stamp, value) for name, value in patch.changes.items()}}
     return record.but(
         version=version,
         items=_without_old_deletions(items),
         lifetime=patch.lifetime or record.lifetime,
-        patches=(*record.patches, patch.id)[-PATCH_IDS_KEPT:],
+        patches=_ids_with(record, patch.id, now),
+        last_seen=record.last_seen if now is None else now,
         extra={**record.extra, **patch.extra} if patch.extra else record.extra,
     )
+
+
+def _ids_with(record: Record, patch_id: bytes, now: float | None) -> tuple[bytes, ...]:
+    """Those of patches that count are kept, with all that come after them, until nothing was written for a while."""
+    known = record.patches
+    if len(b"".join(known)) + len(patch_id) <= PATCH_ID_BYTES * (len(known) + 1):  # quicker than to look at each
+        return (*known, patch_id)[-PATCH_IDS_KEPT:]
+    if now is not None and now - record.last_seen > RETRIED_WITHIN_S:
+        known = tuple(each for each in known if len(each) <= PATCH_ID_BYTES)[-PATCH_IDS_KEPT + 1 :]
+    return (*known, patch_id)[-COUNTING_IDS_KEPT:]
 
 
 def _without_old_deletions(items: dict[str, Item]) -> dict[str, Item]:

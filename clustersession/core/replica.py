@@ -49,6 +49,7 @@ from .calls import (
 from .record import (
     Ending,
     Key,
+    Patch,
     Record,
     accepted,
     digest,
@@ -60,6 +61,7 @@ from .record import (
     same_history,
     size_of,
 )
+from .resolving import resolved, results_in
 
 TOMBSTONE_KEPT_S: Final = 25 * 3600.0  # longer than any node may be away with its files (24 h)
 BACKUP_EXPIRY_SLACK_S: Final = 300.0  # the master sees to it that a session expires; the backup if the master does not
@@ -191,11 +193,15 @@ def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
     if record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
-    written = patched(record, call.patch, record.version + 1).but(last_seen=at.now, frozen_until=None)
+    change = resolved(record, call.patch)
+    if not isinstance(change, Patch):
+        return Decision(change)
+    thawed = record if record.frozen_until is None else record.but(frozen_until=None)
+    written = patched(thawed, change, record.version + 1, at.now)
     size = size_of(written)
     if size > max(at.record_bytes_max, size_of(record)):  # what is too large already may shrink
         return Decision(TooLarge("the session", size, at.record_bytes_max))
-    reply = Applied(written.epoch, written.version, written.owners)
+    reply = Applied(written.epoch, written.version, written.owners, results=results_in(change, call.patch))
     # the hint is the mark "unheld" (finding F8): in the same transaction as the number, gone when the backup has it
     return Decision(reply, True, written, hint=owners_but(written.owners, at.me))
 
@@ -214,7 +220,7 @@ def _deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
     if call.version != record.version + 1:
         return Decision(Gap(record.version))
     # the master numbers nothing while its change of owners is pending, so this one is settled
-    held = accepted(patched(record, call.patch, call.version).but(last_seen=at.now))
+    held = accepted(patched(record, call.patch, call.version, at.now))
     return Decision(Held(call.version), True, held)
 
 

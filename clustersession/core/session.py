@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from ..config import Limits
-from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported
-from .values import UNCHANGEABLE, check_depth, decode_value, encode_value, is_immutable
+from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported, ValueTypeMismatch
+from .edits import UNKNOWN_TYPE, Edit, Intent, Operations, applied, check_expected, check_type, edit_of, start_of
+from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_value, is_immutable
 
 Rotation = Literal["strict", "grace"]
 
 _NO_KEYS: Final[frozenset[str]] = frozenset()
+_NO_RESULTS: Final[Mapping[str, bytes]] = {}
 
 
 class LifetimeChange(NamedTuple):
@@ -26,7 +28,7 @@ class LifetimeChange(NamedTuple):
     absolute_in_s: float | None
 
 
-class Session(MutableMapping[str, Any]):
+class Session(Operations, MutableMapping[str, Any]):
     """Behaves as a dict with text keys. Ages are in seconds at the start of the request, None where unknown.
 
     `accessed` says whether the app has looked at it at all, `modified` whether it has set or deleted anything or said so
@@ -41,6 +43,7 @@ class Session(MutableMapping[str, Any]):
         "_created_age_s",
         "_deleted",
         "_handle",
+        "_intent",
         "_is_new",
         "_items",
         "_limits",
@@ -76,6 +79,7 @@ class Session(MutableMapping[str, Any]):
         self.accessed = self.closed = self.ended = self._modified = False
         self.lifetime_change: LifetimeChange | None = None
         self._rotation: Rotation | None = None
+        self._intent: Intent | None = None  # nearly always
         self._values: dict[str, Any] = {}  # decoded or assigned
         self._assigned: set[str] | frozenset[str] = _NO_KEYS
         self._deleted: set[str] | frozenset[str] = _NO_KEYS
@@ -89,10 +93,13 @@ class Session(MutableMapping[str, Any]):
         return self._values[key] if key in self._values else self._decoded(key)
 
     def _decoded(self, key: str) -> Any:
-        if key not in self._items or key in self._deleted or key in self._undecodable:
+        items = self._items  # where it loads now, values may come with it that are newer
+        if key in self._values:
+            return self._values[key]
+        if key not in items or key in self._deleted or key in self._undecodable:
             raise KeyError(key)
         try:
-            value = self._values[key] = decode_value(self._items[key])
+            value = self._values[key] = decode_value(items[key])
         except Corrupt:
             self._undecodable = self._undecodable | {key}
             if self._on_undecodable is not None:
@@ -103,17 +110,24 @@ class Session(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         key = _checked_key(key)
         self._changing(key)
+        self._assign(key, value)
+
+    def _assign(self, key: str, value: Any) -> None:
         self._values[key] = value
         self._assigned |= {key}
         self._deleted -= {key}
         self._undecodable = self._undecodable - {key}
+        if self._intent is not None:
+            self._intent.drop(key)
 
     def __delitem__(self, key: str) -> None:
         self[key]  # KeyError if there is none
         self._changing(key)
         del self._values[key]
-        if key in self._items:
+        if key in self._items or key in self._edited():
             self._deleted |= {key}
+        if self._intent is not None:
+            self._intent.drop(key)
 
     def __iter__(self) -> Iterator[str]:
         stored = [key for key in self._items if key in self]
@@ -148,11 +162,48 @@ class Session(MutableMapping[str, Any]):
         self._changing()
         self._values.clear()
         self._assigned = _NO_KEYS
-        self._deleted |= self._items.keys()
+        self._deleted |= self._items.keys() | self._edited().keys()
+        if self._intent is not None:
+            self._intent.drop_all()
 
     def copy(self) -> dict[str, Any]:
         """A dict of it, as shallow as dict's."""
         return dict(self)
+
+    # --- operations ------------------------------------------------------------------------------------------------------
+
+    def _edit(self, operation: str, key: str, operand: object) -> Any:
+        key = _checked_key(key)
+        edit = edit_of(operation, key, operand)
+        known = key in self
+        if key in self._undecodable and key not in self._deleted:
+            raise ValueTypeMismatch(operation, key, UNKNOWN_TYPE)
+        value = self._values[key] if known else start_of(operation)
+        check_type(operation, key, value)
+        self._changing(key)
+        whole = key in self._assigned or key in self._deleted or (known and self._is_changed(key, value))
+        result = applied(operation, key, value, operand)
+        if whole:
+            self._assign(key, result)
+            return result
+        self._values[key] = result
+        self._intent = self._intent or Intent()
+        self._intent.edit(edit, encode_value(result, key))
+        return result
+
+    def _is_changed(self, key: str, value: object) -> bool:
+        """Whether a value that was not assigned has been changed in place."""
+        return not is_immutable(value) and encode_value(value, key) != self._edited().get(key, self._items.get(key))
+
+    def _edited(self) -> Mapping[str, bytes]:
+        return _NO_RESULTS if self._intent is None else self._intent.results
+
+    def _expect(self, key: str, data: bytes | None) -> None:
+        key = _checked_key(key)
+        self.accessed = True
+        self._items  # noqa: B018  (a session that cannot be reached raises here, not when it is saved)
+        self._intent = self._intent or Intent()
+        self._intent.expected[key] = data
 
     # --- what else an app and its framework may ask for ----------------------------------------------------------------
 
@@ -198,7 +249,7 @@ class Session(MutableMapping[str, Any]):
         """Log out: the stored session is ended for good before the response starts. What is set later begins a new one."""
         self._changing()
         self.ended = True
-        self.lifetime_change = self._handle = None
+        self.lifetime_change = self._handle = self._intent = None
         self._items = {}
         self._values.clear()
         self._assigned = self._deleted = self._undecodable = _NO_KEYS
@@ -222,19 +273,29 @@ class Session(MutableMapping[str, Any]):
     # --- for the pipeline: none of it counts as the app's access ---------------------------------------------------------
 
     def changes(self) -> dict[str, bytes | None]:
-        """The encoded values that differ from what was loaded, None for a deleted key.
+        """The encoded values that differ from what was loaded, None for a deleted key; and those that operations are about.
 
         After `end()` it is what the session that comes next starts with. Raises `ValueNotSupported`.
         """
-        items, assigned = self._items, self._assigned
+        items, assigned, edited = self._items, self._assigned, self._edited()
         found: dict[str, bytes | None] = dict.fromkeys(self._deleted)
+        found.update(edited)
         for key, value in self._values.items():
             if type(value) not in UNCHANGEABLE or key in assigned:
                 data = encode_value(value, key)
-                if data != items.get(key):
+                if data != items.get(key) or key in edited:
                     check_depth(value, self._limits.depth_max, key)
                     found[key] = data
         return found
+
+    def intent(self, changes: Mapping[str, bytes | None]) -> tuple[tuple[Edit, ...], Mapping[str, bytes | None]]:
+        """Which of `changes` travel as operations, and what must be stored when they are saved."""
+        return ((), {}) if self._intent is None else (self._intent.edits_within(changes), self._intent.expected)
+
+    def check_expected(self) -> None:
+        """For a session that nobody has stored yet. Raises `ConflictingWrite`."""
+        if self._intent is not None:
+            check_expected(self._intent.expected, self._items.get)
 
     def check_limits(self, changes: Mapping[str, bytes | None] | None = None) -> int:
         """The bytes of keys and values with `changes` (default: its own), for the soft warning.
@@ -256,13 +317,18 @@ class Session(MutableMapping[str, Any]):
             raise SessionTooLarge("the size of the session in bytes", size, self._limits.session_bytes_max)
         return size
 
+    @property
+    def stored_items(self) -> Mapping[str, bytes]:
+        """The encoded values as they were loaded, or saved since."""
+        return self._items
+
     def saved(self, changes: Mapping[str, bytes | None], handle: str | None) -> None:
         """Go on from `changes` as stored under `handle`: a body that is still being sent may change more."""
         after = {**self._items, **changes}
         self._items = {key: data for key, data in after.items() if data is not None}
         self._assigned = self._deleted = _NO_KEYS
         self._handle, self._is_new, self._modified, self._rotation = handle, False, False, None
-        self.ended, self.lifetime_change = False, None
+        self.ended, self.lifetime_change, self._intent = False, None, None
 
     def close(self) -> None:
         """From now on nothing can be saved: a change raises `ChangeAfterResponse`. Nested ones still show in `changes()`."""
@@ -305,6 +371,8 @@ _DEFAULT_LIMITS = Limits()
 
 
 def _checked_key(key: object) -> str:
+    if isinstance(key, str) and key[:1] == HIDDEN:
+        raise ValueNotSupported(f"the key {key!r:.64} begins with a zero character, as only keys of clustersession itself do")
     if not isinstance(key, str):
         raise ValueNotSupported(f"the key {key!r:.64} is of type {type(key).__qualname__}; session keys are text, use str(key)")
     try:

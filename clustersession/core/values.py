@@ -27,6 +27,7 @@ from ..errors import Corrupt, ValueNotSupported
 
 TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID_, MARKUP, BIG_INT = range(1, 12)
 
+HIDDEN: Final = "\0"  # keys that begin with it are our own, and no app's
 _INT_64: Final = range(-(2**63), 2**64)
 UNCHANGEABLE: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
 """Exact types whose values cannot change in place, so that only an assignment can have changed one."""

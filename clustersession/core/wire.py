@@ -42,6 +42,8 @@ _STATUSES: Final[dict[type[Message], int]] = {
     calls.Conflict: 409,
     calls.Rotating: 423,
     calls.TooLarge: 413,
+    calls.Differs: 412,
+    calls.Unsuitable: 422,
     calls.Full: 507,
     calls.Broken: 500,
     calls.Unreachable: 503,

@@ -10,15 +10,17 @@ from flask import Flask, Request, Response, current_app
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import Conflict, ServiceUnavailable
+from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
 
 from ..config import Config
-from ..errors import LateWrite, SessionUnavailable
-from ..middleware.assembly import EngineSource, Settings
+from ..errors import ConflictingWrite, LateWrite, SessionUnavailable
+from ..middleware.assembly import EngineSource, OldSessions, Settings
 from ..runtime.headers import SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
+from ..sources.source import Source
 from .app_settings import AppCookie, environment, samesite, with_app
+from .flask_adoption import PERMANENT, InterfaceSource
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ..runtime.engine import Engine
 
 EXTENSION: Final = "clustersession"
-PERMANENT: Final = "_permanent"
+CHANGED_MEANWHILE: Final = "The session was changed by another request meanwhile. Please repeat the request."
 _SETTINGS: Final = (
     "PERMANENT_SESSION_LIFETIME",
     "SESSION_REFRESH_EACH_REQUEST",
@@ -50,15 +52,27 @@ class HttpSessionUnavailable(SessionUnavailable, ServiceUnavailable):
         self.description = "The session cannot be reached at the moment. Please repeat the request."
 
 
-class HttpLateWrite(LateWrite, Conflict):
-    """`LateWrite` as Flask's error handlers know it: a 409, to be repeated at once."""
-
-    def __init__(self, error: LateWrite) -> None:
-        super().__init__(error.reason)
-        self.description = "The session was changed by another request meanwhile. Please repeat the request."
+class RepeatAtOnce(Conflict):
+    """A 409, with Retry-After 0."""
 
     def get_headers(self, environ: WSGIEnvironment | None = None, scope: Any = None) -> list[tuple[str, str]]:
         return [*super().get_headers(environ, scope), ("Retry-After", "0")]
+
+
+class HttpLateWrite(LateWrite, RepeatAtOnce):
+    """`LateWrite` as Flask's error handlers know it."""
+
+    def __init__(self, error: LateWrite) -> None:
+        super().__init__(error.reason)
+        self.description = CHANGED_MEANWHILE
+
+
+class HttpConflictingWrite(ConflictingWrite, RepeatAtOnce):
+    """`ConflictingWrite` as Flask's error handlers know it."""
+
+    def __init__(self, error: ConflictingWrite) -> None:
+        super().__init__(error.key)
+        self.description = CHANGED_MEANWHILE
 
 
 class FlaskSession(RequestSession, SessionMixin):
@@ -109,26 +123,31 @@ class ClusterSession:
     Of the app's own settings PERMANENT_SESSION_LIFETIME, SESSION_REFRESH_EACH_REQUEST and SESSION_COOKIE_* count where the
     environment says nothing else, also when they change later; SECRET_KEY is not used. Raises `ConfigError` at once for
     settings that are wrong.
+
+    `adopt`: sessions of the interface that the app has had until now, or of the given source, are taken over when their
+    cookies come, until CLUSTERSESSION_ADOPT_UNTIL. The app's SESSION_COOKIE_NAME is then that of the old cookie.
     """
 
-    def __init__(self, app: Flask | None = None, config: Settings = None) -> None:
-        self._config = config
+    def __init__(self, app: Flask | None = None, config: Settings = None, *, adopt: bool | Source = False) -> None:
+        self._config, self._adopt = config, adopt
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        interface = ClusterSessionInterface(self._config)
-        interface.sessions_of(app)
-        app.session_interface = interface
+        source = InterfaceSource(app, app.session_interface) if self._adopt is True else self._adopt or None
+        interface = ClusterSessionInterface(self._config, source)
+        if interface.sessions_of(app).config.mode != "off":
+            app.session_interface = interface
 
 
 class AppSessions:
     """The engine of one app. Follows the app's settings, as Flask's own sessions do."""
 
-    def __init__(self, app: Flask, config: Settings) -> None:
+    def __init__(self, app: Flask, config: Settings, source: Source | None = None) -> None:
         self._app = app
         self._base = environment("Flask", app.permanent_session_lifetime.total_seconds()) if config is None else None
-        self._source = EngineSource(config or self._base, framework="Flask")
+        self._old = None if source is None else OldSessions(source, PERMANENT)
+        self._source = EngineSource(config or self._base, framework="Flask", old=self._old)
         self._settings = itemgetter(*(key for key in _SETTINGS if key in app.config))
         self._follow(self._settings(app.config))
 
@@ -152,9 +171,12 @@ class AppSessions:
         app = self._app
         lifetime = app.permanent_session_lifetime
         if self._base is not None:
-            config = with_app(self._base, lifetime.total_seconds(), _cookie_of(app))
+            cookie = _cookie_of(app)
+            if self._old is not None:
+                cookie = cookie._replace(name=None)  # that is the old one's name
+            config = with_app(self._base, lifetime.total_seconds(), cookie)
             if config != self._source.config:
-                self._source = EngineSource(config, framework="Flask")
+                self._source = EngineSource(config, framework="Flask", old=self._old)
         self.permanent_s = max(lifetime // timedelta(seconds=1), 0)
         self.refreshes = bool(app.config["SESSION_REFRESH_EACH_REQUEST"])
         self._seen = seen
@@ -164,11 +186,11 @@ class ClusterSessionInterface(SessionInterface):
     """What Flask calls; `app.session_interface = ClusterSessionInterface()` does too. Opening does no IO: the session loads
     when the app first looks at it."""
 
-    def __init__(self, config: Settings = None) -> None:
-        self._config = config
+    def __init__(self, config: Settings = None, source: Source | None = None) -> None:
+        self._config, self._source = config, source
 
     def sessions_of(self, app: Flask) -> AppSessions:
-        sessions = app.extensions[EXTENSION] = AppSessions(app, self._config)
+        sessions = app.extensions[EXTENSION] = AppSessions(app, self._config, self._source)
         return sessions
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
@@ -240,7 +262,14 @@ def _add(response: Response, session: SessionHeaders) -> None:
 
 def _replace(response: Response, error: SessionUnavailable | LateWrite) -> None:
     """Make `response` the app's answer to `error`, by its own error handlers if it has any."""
-    known = HttpLateWrite(error) if isinstance(error, LateWrite) else HttpSessionUnavailable(error)
+    known: HTTPException
+    match error:
+        case ConflictingWrite():
+            known = HttpConflictingWrite(error)
+        case LateWrite():
+            known = HttpLateWrite(error)
+        case SessionUnavailable():
+            known = HttpSessionUnavailable(error)
     answer = current_app.make_response(current_app.handle_user_exception(known))
     former = response.response
     close = getattr(former, "close", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from starlette.requests import HTTPConnection
@@ -10,6 +11,7 @@ from ..middleware import asgi
 from ..middleware.assembly import Settings
 from ..runtime.cache import BoundedCache
 from ..runtime.session import RequestSession
+from ..sources.source import Source
 from .app_settings import AppCookie, environment, samesite, with_app
 from .starlette_session import Decoded, DecodedSession, StarletteSession
 
@@ -23,7 +25,9 @@ class SessionMiddleware(asgi.SessionMiddleware):
     """Takes what Starlette's takes, with its defaults: a cookie and a session that live for 14 days.
 
     The environment goes before the arguments. `secret_key` is not used; the cookie's name, and whether it is Secure, are
-    ours unless given. `config` None: from the environment. Raises `ConfigError` for settings that are wrong.
+    ours unless given. `config` None: from the environment. `adopt`: sessions of this source are taken over when their cookies
+    come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes the middleware that the app had; it runs in place of this one where
+    CLUSTERSESSION_MODE is off. Raises `ConfigError` for settings that are wrong.
     """
 
     session_type = DecodedSession
@@ -41,6 +45,8 @@ class SessionMiddleware(asgi.SessionMiddleware):
         partitioned: bool | None = None,
         *,
         config: Settings = None,
+        adopt: Source | None = None,
+        before: Callable[[asgi.App], asgi.App] | None = None,
     ) -> None:
         if config is None:
             idle_s = 14 * DAY_S if max_age is None else max_age
@@ -54,7 +60,7 @@ class SessionMiddleware(asgi.SessionMiddleware):
                 max_age_s=None if max_age is None else max(max_age, 0),
             )
             config = with_app(environment("Starlette", idle_s), idle_s, cookie)
-        super().__init__(app, config)
+        super().__init__(app, config, adopt=adopt, before=before)
         self._decoded: BoundedCache[str, Decoded] = BoundedCache(SESSIONS_KEPT)
 
     def in_scope(self, session: RequestSession) -> StarletteSession:

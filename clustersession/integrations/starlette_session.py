@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final, NamedTuple, Self
 
 from ..config import Limits
+from ..core.edits import Operations
 from ..core.values import decode_value, is_immutable
 from ..errors import SessionUnavailable
 from ..runtime.cache import BoundedCache
@@ -50,13 +51,25 @@ class DecodedSession(RequestSession):
         items, handle = self._items, self._handle
         kept = None if handle is None else cache.get(handle)
         if kept is None or kept.items is not items:
+            newer = self._values, self._deleted
+            self._values, self._deleted = {}, _NO_KEYS
             values = {key: self[key] for key in self}
+            self._values, self._deleted = newer
             mutable = frozenset(key for key, value in values.items() if not is_immutable(value))
             kept = Decoded(items, values | dict.fromkeys(mutable), mutable)
-            self._values.clear()
             if handle is not None and sum(map(len, items.values())) <= DECODED_BYTES_MAX:
                 cache.put(handle, kept)
         return kept
+
+    @property
+    def newer(self) -> Mapping[str, Any]:
+        """What came with the load and is not stored yet: a host without clustersession has changed it."""
+        return self._values
+
+    @property
+    def gone(self) -> Iterable[str]:
+        """What was deleted in the same way."""
+        return self._deleted
 
     def lend(self, key: str, value: Any) -> None:
         """The app has `value` in its hands, and may change it in place."""
@@ -68,7 +81,7 @@ class DecodedSession(RequestSession):
         self._modified = modified  # Starlette's shows it also after the response
 
 
-class StarletteSession(dict[str, Any]):
+class StarletteSession(Operations, dict[str, Any]):
     """A dict that writes through to the session. Attributes and methods beyond those of a dict are those of `Session`."""
 
     __slots__ = ("_cache", "_filled", "_inner", "_mutable")
@@ -93,6 +106,11 @@ class StarletteSession(dict[str, Any]):
             for key in mutable:
                 dict.__setitem__(self, key, decode_value(items[key]))
             self._mutable = mutable
+        for key, value in inner.newer.items():
+            dict.__setitem__(self, key, value)
+            self._mutable -= {key}
+        for key in inner.gone:
+            dict.pop(self, key, None)
         self._filled = True
 
     def _lend_all(self) -> None:
@@ -220,6 +238,16 @@ class StarletteSession(dict[str, Any]):
     def _forget(self) -> None:
         dict.clear(self)
         self._mutable = _NO_KEYS
+
+    def _edit(self, operation: str, key: str, operand: object) -> Any:
+        self.get(key)  # what the app changes in place, and what is edited, is one and the same
+        result = self._inner._edit(operation, key, operand)
+        dict.__setitem__(self, key, result)
+        return result
+
+    def _expect(self, key: str, data: bytes | None) -> None:
+        self._look()
+        self._inner._expect(key, data)
 
     # --- what `Session` has beyond a dict --------------------------------------------------------------------------------
 

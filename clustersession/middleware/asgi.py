@@ -11,7 +11,8 @@ from ..runtime.headers import Header, SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..runtime.session import RequestSession
-from .assembly import EngineSource, Settings
+from ..sources.source import Source
+from .assembly import EngineSource, OldSessions, Settings, off_app
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -30,13 +31,24 @@ class SessionMiddleware:
     starts (a WebSocket: when it is accepted), and once more when the app has returned, unless the body came in one piece and
     nobody has looked at the session since. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
     and 409, to be repeated.
+
+    `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
+    the session middleware that the app had; it runs in place of this one where CLUSTERSESSION_MODE is off.
     """
 
     session_type: type[RequestSession] = RequestSession
 
-    def __init__(self, app: App, config: Settings = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        config: Settings = None,
+        *,
+        adopt: Source | None = None,
+        before: Callable[[App], App] | None = None,
+    ) -> None:
         self.app = app
-        self._engine = EngineSource(config, framework="ASGI")
+        self._engine = EngineSource(config, framework="ASGI", old=None if adopt is None else OldSessions(adopt))
+        self._before = off_app(self._engine.config, app, before)
 
     def in_scope(self, session: RequestSession) -> Any:
         """What the app gets to see of it: for frameworks that want another type."""
@@ -45,6 +57,9 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
+            return
+        if self._before is not None:
+            await self._before(scope, receive, send)
             return
         engine = self._engine() if self._engine.is_open else await self._engine.opened()
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]

@@ -10,21 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from .. import hostclock
 from ..config import Config, CookieConfig, Lifetimes
 from ..core.calls import Call, Reply, Unreachable
 from ..core.keyring import KeyRing
 from ..core.node import Member
+from ..errors import ConfigError
 from ..node.spawn import ensure_node
 from ..ports import Outgoing, Store
+from ..runtime.adoption import Adoption
 from ..runtime.board import Board, write_board
 from ..runtime.counters import Counters
 from ..runtime.engine import Backplane, Engine, SystemEntropy
 from ..runtime.host import Host
 from ..runtime.keys import CurrentSealer
 from ..settings import RingSource, check_same_secret, load_settings, process_environ, ring_fingerprint
+from ..sources.source import Source
 from ..store import check_place, open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.blocking import BlockingTransport
@@ -38,15 +41,37 @@ START_ONE: Final = (
 _LOOK_EVERY_S: Final = 0.02
 log: Final = logging.getLogger("clustersession")
 
+A = TypeVar("A")
 Settings: TypeAlias = Config | Engine | None
 """What a middleware can be given: nothing (the environment decides), settings, or a ready engine (as tests have it)."""
+
+
+class OldSessions(NamedTuple):
+    """Where sessions of before are taken over from, and the key under which the framework keeps that a cookie is permanent."""
+
+    source: Source
+    permanent_key: str | None = None
+
+
+def off_app(config: Config, app: A, before: Callable[[A], A] | None) -> A | None:
+    """The app in the session middleware it had, where this host is in mode `off`. Raises `ConfigError` if that is not known."""
+    if config.mode != "off":
+        return None
+    if before is None:
+        raise ConfigError(
+            "CLUSTERSESSION_MODE",
+            "it is 'off', and the app's session middleware of before is not known",
+            "Give ours `before=lambda app: ...` that makes it, or take ours out.",
+        )
+    return before(app)
 
 
 class EngineSource:
     """Gives an app the engine of the process that it runs in.
 
     Settings are checked at once, and whether the store will have room; nothing is opened. `lifetimes` are the framework's own,
-    `defaults` what its settings say in terms of ours; the environment goes before both. Raises `ConfigError`.
+    `defaults` what its settings say in terms of ours; the environment goes before both. `old`: where sessions of before are
+    taken over from. Raises `ConfigError`.
     """
 
     def __init__(
@@ -56,6 +81,7 @@ class EngineSource:
         framework: str,
         lifetimes: Lifetimes | None = None,
         defaults: Mapping[str, str] | None = None,
+        old: OldSessions | None = None,
     ) -> None:
         self._fixed = settings if isinstance(settings, Engine) else None
         if isinstance(settings, Engine):
@@ -67,6 +93,9 @@ class EngineSource:
             self.config = settings
         if self._fixed is None:
             check_place(self.config, process_environ())
+        self._adoption = None if old is None else Adoption(old.source, self.config.adopt_until, permanent_key=old.permanent_key)
+        if self._fixed is not None:
+            self._fixed.adoption = self._adoption
         self._opened: Engine | None = self._fixed
         self._process = -1
 
@@ -74,7 +103,7 @@ class EngineSource:
         """The engine, opened now if this is the first request in this process; that may take a moment."""
         if self._opened is not None and (self._process == _process or self._fixed is not None):
             return self._opened
-        self._opened = engine = Engine(self.config, _shared_by_all_apps(self.config))
+        self._opened = engine = Engine(self.config, _shared_by_all_apps(self.config), self._adoption)
         self._process = _process
         return engine
 
@@ -113,7 +142,8 @@ def _shared_by_all_apps(config: Config) -> Backplane:
     The lock is tried, never waited for: where gevent patches a worker after the app was loaded (`--preload`), it is a native
     one, and to wait for it would stop the greenlet that holds it. For the same reason `sleep` is looked up when it is called.
     """
-    common = replace(config, cookie=CookieConfig(), lifetimes=Lifetimes(), lifetimes_set=False, principal_keys=())
+    own = {"cookie": CookieConfig(), "lifetimes": Lifetimes(), "lifetimes_set": False, "principal_keys": (), "adopt_until": None}
+    common = replace(config, **own)  # type: ignore[arg-type]
     while (backplane := _open.get(common)) is None:
         if not _opening.acquire(blocking=False):
             time.sleep(_LOOK_EVERY_S)

@@ -10,7 +10,8 @@ from ..errors import LateWrite, SessionUnavailable
 from ..runtime.headers import NOTHING, Header, SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
-from .assembly import EngineSource, Settings
+from ..sources.source import Source
+from .assembly import EngineSource, OldSessions, Settings, off_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,13 +30,26 @@ class SessionMiddleware:
     `environ["clustersession.session"]` is a `Session`, loaded when it is first looked at. Saved when the app has called
     `start_response` and returned or yielded its first item; what a body changes while it is being sent is saved at its end.
     An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503 and 409, to be repeated.
+
+    `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
+    the session middleware that the app had; it runs in place of this one where CLUSTERSESSION_MODE is off.
     """
 
-    def __init__(self, app: WSGIApplication, config: Settings = None) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        config: Settings = None,
+        *,
+        adopt: Source | None = None,
+        before: Callable[[WSGIApplication], WSGIApplication] | None = None,
+    ) -> None:
         self.app = app
-        self._engine = EngineSource(config, framework="WSGI")
+        self._engine = EngineSource(config, framework="WSGI", old=None if adopt is None else OldSessions(adopt))
+        self._before = off_app(self._engine.config, app, before)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._before is not None:
+            return self._before(environ, start_response)
         engine: Engine = self._engine()
         cookie = environ.get("HTTP_COOKIE")
         visit = engine.visit((cookie,) if cookie else (), blocking=True)

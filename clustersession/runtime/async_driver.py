@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
+from asyncio import sleep, to_thread
 from typing import Any, TypeVar
 
-from ..core.effects import Ask, Operation, Wait
+from ..core.effects import Ask, Operation, Outside, Wait
 from ..ports import AsyncTransport, Outgoing
 from .budget import Budget
 from .host import Host
@@ -52,4 +52,6 @@ class AsyncDriver:
                 with budget:
                     await sleep(step.seconds)
                 return None
+            case Outside():
+                return await to_thread(step.work)
         return step

@@ -84,6 +84,10 @@ class Cookies:
             self._seen.put(fields[0], ticket)
         return ticket
 
+    def named(self, fields: Sequence[bytes | str]) -> bool:
+        """Whether one of our names is among the Cookie fields, whatever its value."""
+        return bool(scan(fields, self._config.names))
+
     def ticket_of_handle(self, handle: str) -> Ticket | None:
         """For a session known by its public handle only: its owners have to be looked for, and no cookie can be made."""
         if not _is_handle(handle):

@@ -50,7 +50,11 @@ class Duty:
     def due(self) -> bool:
         """Whether to look through all sessions now: at once when a member has come or gone that matters to them, else
         once a minute."""
-        if self.keeper.leaving or not self.keeper.may_repair:
+        if self.keeper.leaving:
+            return False
+        if not self.keeper.may_repair:
+            # what was seen before says nothing of later: a host that was alone has made sessions single-owner meanwhile
+            self._seen = self._looked_at = None
             return False
         return self.keeper.states() != self._seen or self.keeper.host.clock() >= self._again_at
 

@@ -14,11 +14,14 @@ from ..core.operations import Cluster
 from ..core.record import Key, Lifetime, Record, live_items
 from ..errors import ClusterSessionError
 from ..ports import AsyncTransport, Entropy, Transport
+from .adopting import AdoptingVisit
+from .adoption import Adoption
 from .async_driver import AsyncDriver
 from .cache import BoundedCache
-from .cookies import Cookies
+from .cookies import Cookies, Ticket
 from .counters import Counters
 from .host import Host
+from .mirroring import MirroringVisit
 from .outages import Outages
 from .pipeline import Visit
 from .session import RequestSession
@@ -86,8 +89,8 @@ class Backplane(NamedTuple):
 class Engine:
     """Gives each request of one app its `Visit`."""
 
-    def __init__(self, config: Config, shared: Backplane) -> None:
-        self.config = config
+    def __init__(self, config: Config, shared: Backplane, adoption: Adoption | None = None) -> None:
+        self.config, self.adoption = config, adoption
         self.host, self.ring, self.entropy, self.count = shared.host, shared.ring, shared.entropy, shared.counters.count
         self.blocking, self.asynchronous, self.counters = shared.blocking, shared.asynchronous, shared.counters
         self.anonymous = config.unavailable == "anonymous"
@@ -110,9 +113,33 @@ class Engine:
         if self._caretaker is not None:
             self._caretaker.look()
         ticket = self.cookies.ticket(cookie_fields)
-        visit = Visit(self, ticket, self.blocking if blocking else None, session_type)
+        driver = self.blocking if blocking else None
+        if self.adoption is not None and (cookie_fields or self.config.mode == "mirror"):
+            return self._with_old_cookie(self.adoption, ticket, cookie_fields, driver, session_type)
+        visit = Visit(self, ticket, driver, session_type)
         if ticket is None and cookie_fields:
             visit.refused = cookie_fields
+        return visit
+
+    def _with_old_cookie(
+        self,
+        adoption: Adoption,
+        ticket: Ticket | None,
+        cookie_fields: Sequence[bytes | str],
+        driver: SyncDriver | None,
+        session_type: type[RequestSession],
+    ) -> Visit:
+        """Ours decides if there is one, and what has its name but fails is no reason to look for another."""
+        old = adoption.cookie_in(cookie_fields)
+        adopts = old is not None and ticket is None and not self.cookies.named(cookie_fields)
+        if self.config.mode == "mirror":
+            return MirroringVisit(self, adoption, ticket, old, driver, session_type, adopts=adopts)
+        if old is not None and adopts:
+            visit: Visit = AdoptingVisit(self, adoption, old, driver, session_type)
+        else:
+            visit = Visit(self, ticket, driver, session_type)
+            visit.refused = cookie_fields if ticket is None else ()
+        visit.old_cookie = old
         return visit
 
     def visit_by_handle(self, handle: str, session_type: type[RequestSession] = RequestSession) -> Visit:

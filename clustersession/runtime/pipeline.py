@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
-from ..core.record import Lifetime
+from ..core.record import Lifetime, Record
 from ..core.session_id import SessionId, store_key
+from ..core.values import HIDDEN
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
@@ -59,8 +60,10 @@ class Visit:
     must_exist = False  # store it even if it is empty
     reissue = False  # send the cookie again: its life has changed
     life_key: str | None = None  # a change of this value changes the cookie's life
+    adopts = False  # there may be a session of before
     slides = True  # a persistent cookie is sent again before it runs out
     refused: Sequence[bytes | str] = ()  # the Cookie fields, if they hold no valid ID
+    old_cookie: str | None = None  # of the system that sessions are adopted from
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class Visit:
         self.budget = Budget(config.timeouts.budget_s)
         self.max_age_s = config.cookie.max_age_s
         self.session = session_type(self._demand, config.limits, engine.undecodable)
-        if ticket is None:
+        if ticket is None and not self.adopts:
             self.session.fill({})
 
     # --- loading ---------------------------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class Visit:
         """Fill `session` from this host's own store, if this host may answer alone, whomever the ID names. Needs no driver."""
         engine, ticket = self._engine, self.ticket
         if self._outcome is not None or ticket is None:
-            return True
+            return not self.adopts or self._outcome is not None
         record = engine.host.vouched(ticket.sid.key, ticket.sid.floor)
         if record is None:
             return False
@@ -118,7 +121,7 @@ class Visit:
         if isinstance(outcome, Loaded):
             self._loaded(outcome, sid, now)
         else:
-            self._not_loaded(outcome, now)
+            self._not_loaded(outcome, now, sid)
 
     def _loaded(self, outcome: Loaded, sid: SessionId, now: float) -> None:
         engine, record = self._engine, outcome.record
@@ -129,10 +132,8 @@ class Visit:
         self.session.fill(engine.items_of(sid.key, record), sid.handle, now - record.created, auth_age_s, stored)
         engine.outages.answered(sid.key)
 
-    def _not_loaded(self, outcome: LoadOutcome, now: float) -> None:
+    def _not_loaded(self, outcome: LoadOutcome, now: float, sid: SessionId) -> None:
         engine = self._engine
-        assert self.ticket is not None
-        sid = self.ticket.sid
         match outcome:
             case Unavailable():
                 engine.count("session_unavailable")
@@ -196,11 +197,18 @@ class Visit:
         if stored is not None:
             self._deleted = True
             yield from end_session(self._engine, stored.key, stored.placement)
+            yield from self._old_ends(stored.record)
         elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = True
             yield from self._end_unseen(ticket)
         self._deleted = self._deleted or ticket is None
         self._stored = None
+
+    def _old_ends(self, record: Record) -> Operation[None]:
+        """The session of before goes with it."""
+        adoption = self._engine.adoption
+        if adoption is not None:
+            yield from adoption.ended(self._engine, self.old_cookie, record)
 
     def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
         """A change of a session that was rotated a moment ago is too late, unless it is a login: the answer of the one
@@ -236,13 +244,14 @@ class Visit:
         ends = rotation is None and session.ends_with(changes) and not self._sent
         if ends and (yield from end_emptied(engine, stored)):
             self._stored, self._deleted = None, True
+            yield from self._old_ends(stored.record)
             session.saved(changes, None)
         elif rotation is not None or principal != former:
             yield from self._rotate(stored, changes, principal, rotation == "grace")
         else:
             self._check(changes)
             lifetime = self._lifetime(stored.record.created)
-            yield from save_session(engine, stored, patch(engine, changes, lifetime))
+            yield from save_session(engine, stored, patch(engine, changes, lifetime, session))
             self._wrote(stored, changes)
 
     def _create(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
@@ -254,6 +263,7 @@ class Visit:
         if late and not self._logs_in(changes):
             self._refuse_late(changes)
         self._refuse_if_sent("a new session was begun")
+        self.session.check_expected()
         self._check(changes)
         now = engine.now()
         who = self.session.principal(engine.config.principal_keys)
@@ -272,13 +282,16 @@ class Visit:
         if principal != record.principal:
             auth_time = None if principal is None else engine.now()
         logs_in = record.principal is None and principal is not None
-        change = patch(engine, changes, self._lifetime(record.created))
+        change = patch(engine, changes, self._lifetime(record.created), self.session)
         who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
         self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, grace_s)
+        if record.principal is not None and principal != record.principal:
+            yield from self._old_ends(record)
         self._wrote(stored, changes)
 
     def _wrote(self, stored: Stored, changes: Mapping[str, bytes | None]) -> None:
-        self.session.saved(changes, stored.key.hex())
+        visible = {key: data for key, data in changes.items() if not key.startswith(HIDDEN)}
+        self.session.saved(visible, stored.key.hex())
         self.session.kept_in(stored)
         self.must_exist = False
         self.reissue = self.reissue or self.life_key in changes
@@ -338,7 +351,11 @@ class Visit:
         return issued(cookies, ticket, stored, self.max_age_s)
 
     def _deletion(self) -> tuple[str, ...]:
-        return self._engine.cookies.deletions(self.ticket, self.refused) if self._deleted else ()
+        if not self._deleted:
+            return ()
+        cookies, adoption = self._engine.cookies, self._engine.adoption
+        old = () if adoption is None or self.old_cookie is None else (cookies.deleted(adoption.source.cookie_name),)
+        return (*cookies.deletions(self.ticket, self.refused), *old)
 
     def refusal_headers(self) -> SessionHeaders:
         """What goes out with the answer that replaces the app's: the deletion of a cookie whose session was to end."""

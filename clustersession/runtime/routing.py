@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from ..core.calls import Call, Reply, Unreachable
-from ..core.effects import Ask, AskAll, Effect, Hedge, Tell, Wait
+from ..core.effects import Ask, AskAll, Effect, Hedge, Outside, Tell, Wait
 from ..core.node import Member
 from ..ports import Outgoing
 from .budget import Budget
@@ -43,8 +43,8 @@ class Notice(NamedTuple):
     call: Call
 
 
-Step: TypeAlias = Reply | tuple[Reply | None, ...] | Outgoing | Exchange | Notice | Wait | None
-"""`Outgoing`, `Exchange`, `Notice` and `Wait` are left to the driver; anything else is the answer itself."""
+Step: TypeAlias = Reply | tuple[Reply | None, ...] | Outgoing | Exchange | Notice | Wait | Outside | None
+"""`Outgoing`, `Exchange`, `Notice`, `Wait` and `Outside` are left to the driver; anything else is the answer itself."""
 
 
 class Router:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..config import Limits
 from ..core.session import Session
-from ..core.values import is_immutable
+from ..core.values import HIDDEN, is_immutable
 from ..errors import ChangeAfterResponse, SessionUnavailable
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class RequestSession(Session):
 
     def ends_with(self, changes: Mapping[str, bytes | None]) -> bool:
         """Whether `changes` leave nothing of it, and it ends then."""
-        return self.ends_when_empty and all(changes.get(key, data) is None for key, data in {**self._items, **changes}.items())
+        if not self.ends_when_empty or self._intent is not None:
+            return False  # what the master holds decides
+        return all(data is None or key.startswith(HIDDEN) for key, data in {**self._items, **changes}.items())
 
     def kept_in(self, stored: Stored) -> None:
         self._stored = stored

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from ..core.effects import Operation
 from ..core.operations import (
+    Conflicting,
     Ended,
     EndedBy,
+    EndOutcome,
+    Mistyped,
     Placement,
     Rejected,
+    Rotated,
     Saved,
+    SaveOutcome,
     Unavailable,
     create,
     end,
@@ -22,15 +27,24 @@ from ..core.operations import (
     save,
     touch,
 )
-from ..core.record import Key, Lifetime, Owners, Patch, Record, floor_of, touch_interval
+from ..core.record import (
+    COUNTING_ID_BYTES,
+    PATCH_ID_BYTES,
+    Key,
+    Lifetime,
+    Owners,
+    Patch,
+    Record,
+    floor_of,
+    touch_interval,
+)
 from ..core.session_id import TOKEN_BYTES, store_key
-from ..errors import LateWrite, SessionTooLarge, SessionUnavailable
+from ..errors import ConflictingWrite, LateWrite, SessionRefused, SessionTooLarge, SessionUnavailable, ValueTypeMismatch
 
 if TYPE_CHECKING:
-    from ..core.session import LifetimeChange
+    from ..core.session import LifetimeChange, Session
     from .engine import Engine
 
-PATCH_ID_BYTES: Final = 8
 LOGOUT: Final = "logout"
 EMPTIED: Final = "emptied"
 log: Final = logging.getLogger("clustersession")
@@ -81,8 +95,18 @@ def new_token(engine: Engine) -> bytes:
     return engine.entropy.bytes(TOKEN_BYTES)
 
 
-def patch(engine: Engine, changes: Mapping[str, bytes | None], lifetime: Lifetime | None) -> Patch:
-    return Patch(engine.entropy.bytes(PATCH_ID_BYTES), dict(changes), lifetime)
+def patch(
+    engine: Engine, changes: Mapping[str, bytes | None], lifetime: Lifetime | None, session: Session | None = None
+) -> Patch:
+    """With a `session`, what it asks for beyond whole values goes as that; without, `changes` are a session's first."""
+    whole = dict(changes)
+    edits, expected = ((), {}) if session is None else session.intent(changes)
+    if not edits and not expected:
+        return Patch(engine.entropy.bytes(PATCH_ID_BYTES), whole, lifetime)
+    for edit in edits:
+        whole.pop(edit.key, None)
+    number = engine.entropy.bytes(COUNTING_ID_BYTES if edits else PATCH_ID_BYTES)
+    return Patch(number, whole, lifetime, edits=edits, expected=dict(expected))
 
 
 def lifetime_within(engine: Engine, asked: LifetimeChange, began: float) -> Lifetime:
@@ -117,14 +141,14 @@ def create_session(engine: Engine, token: bytes, first: Patch, principal: Princi
 
 
 def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[None]:
-    """Raises `LateWrite`, `SessionUnavailable` and `SessionTooLarge`; the stored version is then intact."""
+    """Raises `LateWrite`, `SessionUnavailable`, `SessionTooLarge` and `ValueTypeMismatch`; the stored version is then intact."""
     stored.wrote(_saved(engine, stored.key, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
 
 
 def rotate_session(
     engine: Engine, stored: Stored, token: bytes, change: Patch, principal: Principal, grace_s: float | None
 ) -> Operation[Stored]:
-    """The same session under a new ID. Raises `LateWrite` and `SessionUnavailable`."""
+    """The same session under a new ID. Raises `LateWrite`, `SessionUnavailable` and `ValueTypeMismatch`."""
     key = store_key(token)
     outcome = yield from rotate(
         engine.cluster(),
@@ -137,7 +161,7 @@ def rotate_session(
         auth_time=principal.auth_time,
         grace=grace_s,
     )
-    if isinstance(outcome, Ended | Unavailable):
+    if not isinstance(outcome, Rotated):
         raise _refused(engine, stored.key, outcome)
     engine.count("session_rotated")
     return Stored(token, key, outcome.record, outcome.saved)
@@ -170,7 +194,7 @@ def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
     yield from touch(engine.cluster(), stored.key, stored.placement)
 
 
-def _saved(engine: Engine, key: Key, outcome: Saved | Ended | Rejected | Unavailable) -> Saved:
+def _saved(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
     if not isinstance(outcome, Saved):
         raise _refused(engine, key, outcome)
     if outcome.copies < 2:
@@ -178,15 +202,18 @@ def _saved(engine: Engine, key: Key, outcome: Saved | Ended | Rejected | Unavail
     return outcome
 
 
-def _refused(
-    engine: Engine, key: Key, outcome: Saved | Ended | Rejected | Unavailable
-) -> LateWrite | SessionTooLarge | SessionUnavailable:
+def _refused(engine: Engine, key: Key, outcome: SaveOutcome | EndOutcome) -> SessionRefused | SessionUnavailable:
     match outcome:
         case Ended():
             engine.count("late_write")
             return LateWrite(outcome.reason)
         case Rejected():
             return SessionTooLarge(outcome.what, outcome.size, outcome.limit)
+        case Conflicting():
+            engine.count("conflicting_write")
+            return ConflictingWrite(outcome.key)
+        case Mistyped():
+            return ValueTypeMismatch(outcome.operation, outcome.key, outcome.found)
         case Unavailable():
             engine.count("write_unavailable")
             if engine.outages.worth_saying(engine.now()):

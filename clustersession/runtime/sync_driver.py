@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
-from ..core.effects import Ask, Operation, Wait
+from ..core.effects import Ask, Operation, Outside, Wait
 from ..ports import Outgoing, Transport
 from .budget import Budget
 from .host import Host
@@ -52,4 +52,6 @@ class SyncDriver:
                 with budget:
                     time.sleep(step.seconds)  # looked up now: gevent may have patched it since this was loaded
                 return None
+            case Outside():
+                return step.work()
         return step

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -90,6 +91,18 @@ def _seconds(value: float) -> str:
     return repr(float(value)).removesuffix(".0") + "s"
 
 
+def _moment(text: str) -> float:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day like 2027-01-31, nor a moment like 2027-01-31T12:00+01:00") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _iso(value: float) -> str:
+    return datetime.fromtimestamp(value, UTC).isoformat()
+
+
 def host_port(text: str) -> tuple[str, int | None]:
     """`host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address."""
     match = re.fullmatch(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s\[\]:/,]+))(?::(?P<port>[0-9]{1,5}))?", text)
@@ -162,6 +175,7 @@ FLAG: Final = Kind("'1' or '0' (also yes/no, true/false, on/off)", _flag, lambda
 COUNT: Final = Kind("a whole number", _count)
 SIZE: Final = Kind("bytes, or a number with KiB, MiB or GiB", _size)
 DURATION: Final = Kind("seconds, or a number with ms, s, m, h or d", _duration, _seconds)
+MOMENT: Final = Kind("a day or a moment as in ISO 8601, in UTC unless it says otherwise", _moment, _iso)
 NAMES: Final = Kind("names, separated by commas or spaces", _listed(_text), ",".join)
 PEERS: Final = Kind(f"host:port or {DNS_SCHEME}name:port, separated by commas or spaces", _listed(_peer), ",".join)
 

@@ -10,6 +10,7 @@ from .kinds import (
     DURATION,
     FLAG,
     IDENTITY,
+    MOMENT,
     NAMES,
     PATH,
     PEER_PORT,
@@ -132,11 +133,13 @@ _RUNNING = Group(
     (
         Setting(
             "MODE",
-            choice("on", "dev"),
+            choice("on", "mirror", "off", "dev"),
             "mode",
             "on; dev under pytest",
             "dev",
-            "`dev` keeps sessions in the memory of one process, opens no port and starts nothing: for development and tests.",
+            "`dev` keeps sessions in the memory of one process, opens no port and starts nothing: for development and tests. "
+            "`mirror` and `off` are for a site whose sessions are adopted: `mirror` writes every session back to the old system "
+            "too and takes over what other hosts change there, `off` leaves all to the old system.",
         ),
         Setting(
             "PROFILE",
@@ -193,6 +196,14 @@ _RUNNING = Group(
             "503",
             "anonymous",
             "What a request gets whose session no owner answers for: an error to repeat, or no session for this one request.",
+        ),
+        Setting(
+            "ADOPT_UNTIL",
+            or_none(MOMENT),
+            "adopt_until",
+            "none",
+            "2027-01-31",
+            "After this, sessions of the system of before are not taken over any more, where the app is set up to do that.",
         ),
     ),
 )

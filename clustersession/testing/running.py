@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core.calls import Reply, Unreachable
-from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
+from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Outside, Tell, Wait
 
 if TYPE_CHECKING:
     from .simulated import SimulatedNode
@@ -44,6 +44,8 @@ class Run:
                 self.later(None)
             case Wait():
                 world.at(effect.seconds, lambda: self.resume(None), node)
+            case Outside():
+                self.later(effect.work())
 
     def later(self, value: Any) -> None:
         self.node.world.at(0.00002, lambda: self.resume(value), self.node)
@@ -52,8 +54,8 @@ class Run:
         node, world = self.node, self.node.world
         if ask.node == node.name:
             reply = node.host.handle(ask.call)
-            if world.trace is not None:
-                world.log(f"{node.name} {ask.call} -> {reply}")
+            if world.overheard is not None:
+                world.overheard(node.name, node.name, ask.call, reply)
             answered(reply)
         elif self._deadline is not None and world.now >= self._deadline:
             answered(Unreachable("budget"))

@@ -11,11 +11,11 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..config import Limits, Timeouts
 from ..core import calls, encoding
-from ..core.calls import Call, Reply, Unreachable
+from ..core.calls import Call, Message, Reply, Unreachable
 from ..core.effects import Operation
 from ..core.keyring import KeyRing
 from ..core.node import Member
@@ -33,6 +33,7 @@ RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
 SWEEP_EVERY_S = 1.0
 SWEEP_BATCH = 100
 LOOK_EVERY_S = 0.2
+NONCE_BYTES = 12
 
 
 class Network:
@@ -47,16 +48,21 @@ class Network:
 
 class World:
     """The event queue, the seeded randomness and the nodes. `counts` says what really happened; `messages` and `sent_bytes`
-    what each node has sent. `seeds`: how many nodes are named in the settings of a node that starts, or all."""
+    what each node has sent. `seeds`: how many nodes are named in the settings of a node that starts, or all. `on_wire`:
+    messages travel as bytes, and these are counted; without, the same happens in less time."""
 
-    def __init__(self, seed: int, nodes: int, *, timeouts: Timeouts | None = None, seeds: int | None = None) -> None:
+    def __init__(
+        self, seed: int, nodes: int, *, timeouts: Timeouts | None = None, seeds: int | None = None, on_wire: bool = True
+    ) -> None:
+        self.on_wire = on_wire
         self.seed, self.random, self.now, self.seeds = seed, random.Random(seed), 0.0, seeds
         self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.timeouts = timeouts or Timeouts()
         self.network, self.counts = Network(), Counter[str]()
         self._events: list[tuple[float, int, SimulatedNode | None, int, Event]] = []
         self._number = 0
-        self.trace: Callable[[str], None] | None = None
+        self.trace: Callable[[str], None] | None = None  # is told what happens, in words
+        self.overheard: Callable[[str, str, Call, Reply], None] | None = None  # and each call: from, to, what, and the answer
         self.nodes = {name: SimulatedNode(self, name) for name in (f"n{i}" for i in range(nodes))}
         for node in self.nodes.values():
             node.start(files=None)
@@ -80,11 +86,12 @@ class World:
 
     def run(self, until: float) -> None:
         """Let time pass."""
-        while self._events and self._events[0][0] <= until:
-            self.now, _, node, process, event = heapq.heappop(self._events)
+        events, pop = self._events, heapq.heappop  # the loop of the simulation: 500 times a simulated second
+        while events and events[0][0] <= until:
+            self.now, _, node, process, event = pop(events)
             if node is None:
                 event()
-            elif node.up and node.process == process:
+            elif node.process == process and node.up:
                 if node.paused:
                     node.waiting.append((process, event))
                 else:
@@ -105,10 +112,11 @@ class World:
         return latency
 
     def passes(self, source: str, target: str) -> bool:
-        if (source, target) in self.network.cut or self.network.silent & {source, target}:
+        network = self.network
+        if (network.cut and (source, target) in network.cut) or (network.silent and network.silent & {source, target}):
             self.counts["cut"] += 1
             return False
-        if self.network.loss and self.random.random() < self.network.loss:
+        if network.loss and self.random.random() < network.loss:
             self.counts["dropped"] += 1
             return False
         return True
@@ -121,41 +129,44 @@ class World:
         node = self.nodes.get(target)
         if node is None or not self.passes(source.name, target):
             return
-        data = encoding.encode_message(encoding.moved_to_clock(call, -source.clock()))
-        self._count(source, data)
+        data = self._sent(source, call)
         sent = self.now
         self.at(self.latency(), lambda: self._arrived(source, node, data, sent, pending))
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
             self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, sent, pending))
 
-    def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: bytes, sent: float, pending: _Pending) -> None:
+    def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: Any, sent: float, pending: _Pending) -> None:
         if not node.up:
             if self.passes(node.name, source.name):
                 self.at(0.0005, lambda: pending.answer(Unreachable("refused")), source)
             return
         self.at(0.0, lambda: self._served(source, node, data, sent, pending), node)
 
-    def _served(self, source: SimulatedNode, node: SimulatedNode, data: bytes, sent: float, pending: _Pending) -> None:
+    def _served(self, source: SimulatedNode, node: SimulatedNode, data: Any, sent: float, pending: _Pending) -> None:
         if self.now - sent > self.timeouts.stale_request_s:
             self.counts["stale"] += 1
             return
-        call = encoding.moved_to_clock(encoding.decode_call(data), node.clock())
+        call = encoding.moved_to_clock(encoding.decode_call(data) if self.on_wire else data, node.clock())
         reply = node.keeper.on_call(call, source.name)
-        if self.trace is not None and not isinstance(call, calls.Heartbeat):
-            self.log(f"{source.name}->{node.name} {call} -> {reply}")
-        answer = encoding.encode_message(encoding.moved_to_clock(reply, -node.clock()))
-        self._count(node, answer)
+        if self.overheard is not None and not isinstance(call, calls.Heartbeat):
+            self.overheard(source.name, node.name, call, reply)
+        answer = self._sent(node, reply)
         if self.passes(node.name, source.name):
-            self.at(self.latency(), lambda: pending.answer(_received(answer, source)), source)
+            self.at(self.latency(), lambda: pending.answer(self._received(source, answer)), source)
 
-    def _count(self, node: SimulatedNode, data: bytes) -> None:
+    def _sent(self, node: SimulatedNode, message: Message) -> Any:
+        """What leaves `node`: bytes, or what these would be decoded to."""
         self.messages[node.name] += 1
+        aged = encoding.moved_to_clock(message, -node.clock())
+        if not self.on_wire:
+            return aged
+        data = encoding.encode_message(aged)
         self.sent_bytes[node.name] += len(data)
+        return data
 
-
-def _received(data: bytes, node: SimulatedNode) -> Reply:
-    return encoding.moved_to_clock(encoding.decode_reply(data), node.clock())
+    def _received(self, node: SimulatedNode, data: Any) -> Reply:
+        return encoding.moved_to_clock(encoding.decode_reply(data) if self.on_wire else data, node.clock())
 
 
 class _Pending:
@@ -197,7 +208,7 @@ class SimulatedNode:
         self.process += 1
         self.incarnation += 10
         self.store = files if files is not None else MemoryStore(now=self.clock)
-        sealer = Sealer(RING, "simulated")
+        sealer = _Unsealed(RING, "simulated")
         self.host = Host(
             self.name,
             self.store,
@@ -304,6 +315,18 @@ class SimulatedNode:
         """Run `operation` as this host's process. It is forgotten when the process dies."""
         deadline = None if background else self.world.now + self.world.timeouts.budget_s
         Run(self, operation, done, deadline).resume(None)
+
+
+class _Unsealed(Sealer):
+    """Files of the simulation are sealed by nobody: it costs time, and no rule depends on it."""
+
+    __slots__ = ()
+
+    def seal(self, purpose: bytes, key: bytes, data: bytes, nonce: bytes, kid: int | None = None) -> bytes:
+        return nonce + data
+
+    def open(self, purpose: bytes, key: bytes, sealed: bytes) -> bytes:
+        return sealed[NONCE_BYTES:]
 
 
 class _SeededEntropy:

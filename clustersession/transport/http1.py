@@ -29,6 +29,7 @@ _PHRASES: Final = {  # not those of the standard library, where they change with
     412: b"Precondition Failed",
     413: b"Content Too Large",
     421: b"Misdirected Request",
+    422: b"Unprocessable Content",
     423: b"Locked",
     500: b"Internal Server Error",
     503: b"Service Unavailable",

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from clustersession.core import calls
 from clustersession.core.calls import Call, Message, Reply
+from clustersession.core.edits import edit_of
 from clustersession.core.encoding import decode_call, decode_reply, encode_message, moved_to_clock
 from clustersession.core.node import State
-from clustersession.core.record import Digest, Ending, Lifetime, Record
+from clustersession.core.record import Digest, Ending, Lifetime, Patch, Record
 from clustersession.core.record import moved_to_clock as record_moved
 
 from .records import KEY, member, patch, pending, pointer, record, tombstone
@@ -32,6 +33,7 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Export(KEY),
     calls.Apply(KEY, 2, patch(1, x=b"1", y=None)),
     calls.Apply(KEY, 2, patch(lifetime=Lifetime(30.0))),
+    calls.Apply(KEY, 2, Patch(b"12345678", {}, None, {}, (edit_of("incr", "n", 1),), {"n": b"1", "m": None})),
     calls.Apply(KEY, 2, patch(lifetime=Lifetime(None, 2000.0))),
     calls.Deliver(KEY, 2, 5, OWNERS, patch(lifetime=Lifetime(30.0, 2000.0))),
     calls.Deliver(KEY, 2, 5, ALONE, patch()),
@@ -63,6 +65,7 @@ EXAMPLES: tuple[Message, ...] = (
     calls.NotMine(),
     calls.Later(),
     calls.Applied(2, 5, OWNERS, repeat=True),
+    calls.Applied(2, 5, OWNERS, results={"n": b"2"}),
     calls.Held(5),
     calls.Gap(4),
     calls.Conflict(3, ("c", None)),
@@ -79,6 +82,8 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Listed((), None),
     calls.Beat(member("a"), OTHERS, ((KEY, GRACED),), 3, 12345.5),
     calls.TooLarge("the session", 70_000, 65_536),
+    calls.Differs("n"),
+    calls.Unsuitable("incr", "n", "str"),
     calls.Full(),
     calls.Broken(),
     calls.Unreachable("refused"),

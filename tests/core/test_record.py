@@ -10,8 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clustersession.core.record import (
+    COUNTING_ID_BYTES,
+    COUNTING_IDS_KEPT,
     DELETED_KEYS_KEPT,
     PATCH_IDS_KEPT,
+    RETRIED_WITHIN_S,
     Digest,
     Ending,
     Item,
@@ -38,7 +41,7 @@ from clustersession.core.record import (
     touch_interval,
 )
 
-from .records import KEY, item, patch, pending, pointer, record, tombstone
+from .records import KEY, NOW, item, patch, pending, pointer, record, tombstone
 
 names = st.sampled_from("abcde")
 nodes = st.sampled_from(("a", "b", "c"))
@@ -165,6 +168,20 @@ def test_the_newest_patch_ids_are_kept() -> None:
     for number in range(PATCH_IDS_KEPT + 3):
         now = patched(now, patch(number), now.version + 1)
     assert now.patches == tuple(number.to_bytes(8) for number in range(3, PATCH_IDS_KEPT + 3))
+
+
+def test_the_id_of_a_patch_that_counts_is_known_for_as_long_as_it_may_be_sent_again() -> None:
+    """Not only the newest: what sets a value twice does no harm, what counts twice does. Then it is forgotten."""
+    counting = b"c" * COUNTING_ID_BYTES
+    now = patched(record(), Patch(counting, {}), 2, NOW)
+    for number in range(COUNTING_IDS_KEPT + 3):
+        assert (counting in now.patches) == (number < COUNTING_IDS_KEPT)
+        now = patched(now, patch(number), now.version + 1, NOW + number / 100)
+    assert len(now.patches) == PATCH_IDS_KEPT
+    again = patched(patched(now, Patch(counting, {}), 1, now.last_seen), patch(1), 2, now.last_seen + RETRIED_WITHIN_S)
+    assert again.patches[-2:] == (counting, patch(1).id)
+    later = patched(again, patch(2), 3, again.last_seen + RETRIED_WITHIN_S + 1)
+    assert later.patches == (*(each for each in again.patches if each != counting), patch(2).id)[-PATCH_IDS_KEPT:]
 
 
 def test_only_the_newest_deletions_are_kept() -> None:

@@ -55,6 +55,8 @@ REPLIES: list[tuple[Reply, int]] = [
     (calls.Conflict(4, ("b", "c")), 409),
     (calls.Gone("logout", 5.0, 3, ("a", "b"), RECORD), 410),
     (calls.Gap(2), 412),
+    (calls.Differs("n"), 412),
+    (calls.Unsuitable("incr", "n", "str"), 422),
     (calls.TooLarge("the session", 70000, 65536), 413),
     (calls.Moved(4, ("b", "c")), 421),
     (calls.Rotating(), 423),

@@ -40,6 +40,8 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
         case "append", [key, value]:
             session.setdefault(key, [])
             session[key].append(value)
+        case "add", [key, value]:  # as apps do whose sessions don't notice what is changed in place
+            session[key] = [*session.get(key, []), value]
         case "rotate", _:
             (session.cycle_key if hasattr(session, "cycle_key") else session.rotate)()
         case "relogin", [user]:
@@ -65,6 +67,18 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
         case "strange", _:
             session["strange"] = object()
             return "strange"
+        case "count", [key]:
+            count = session.incr(key)
+            session.append(f"{key} log", count)
+            session.add(f"{key} set", 1)
+            session.discard(f"{key} set", 2)
+            for elsewhere in [meanwhile.pop()] if meanwhile else []:
+                elsewhere()
+            return count
+        case "take", [key]:
+            session.expect(key, session[key])
+            meanwhile.pop()()
+            session[key] = "taken"
         case "op", [name]:
             return repr(OPERATIONS[name](session))
     return {key: session[key] for key in sorted(session.keys())}

@@ -18,6 +18,7 @@ from tests.integrations.apps import (
     MORE_OPERATIONS,
     OPERATIONS,
     Site,
+    act,
     meanwhile,
     pair,
     session_cookies,
@@ -314,3 +315,34 @@ def test_what_no_session_can_hold_is_an_error_of_the_app(site: Site, cluster: In
     else:
         assert (answer.status, session_cookies(answer)) == (500, [])
     assert site.values("c", cookie) == {"k": "v"}
+
+
+# --- operations ------------------------------------------------------------------------------------------------------------
+
+
+def test_operations_of_parallel_requests_both_count(site: Site) -> None:
+    """Another host counts between this request's look and its save; every framework's session has the operations."""
+    cookie = pair(site.get("a", "/set/theme/dark"))
+    assert site.get("b", "/count/n", cookie).status == 200
+    meanwhile.append(elsewhere(site.cluster, "c", cookie, lambda session: act(session, "/count/n")))
+    assert json.loads(site.get("a", "/count/n", cookie).body) == 2
+    assert meanwhile == []
+    engine = site.cluster["b"].engine
+    assert dict(engine.visit((cookie,), blocking=True).session) == {
+        "theme": "dark",
+        "n": 3,
+        "n log": [1, 2, 2],  # what each request saw
+        "n set": {1},
+    }
+
+
+def test_a_value_that_is_not_what_the_app_expects_is_a_conflict(site: Site) -> None:
+    """409, to be repeated at once; nothing is saved, the cookie is left alone, and the repeated request sees the new value."""
+    cookie = pair(site.get("a", "/set/seat/free"))
+    meanwhile.append(elsewhere(site.cluster, "b", cookie, lambda session: act(session, "/set/seat/lost")))
+    answer = site.get("c", "/take/seat", cookie)
+    assert (answer.status, answer.one("Retry-After"), session_cookies(answer)) == (409, "0", [])
+    assert site.values("a", cookie) == {"seat": "lost"}
+    meanwhile.append(lambda: None)
+    assert site.get("c", "/take/seat", cookie).status == 200
+    assert site.values("b", cookie) == {"seat": "taken"}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from clustersession.core import calls, replica
-from clustersession.core.effects import Tell
-from clustersession.core.operations import saving
-from clustersession.core.operations.outcome import Placement, Saved
-from clustersession.core.record import Record, patched
+from clustersession.core import absorb as absorbing
+from clustersession.core import calls, operations, replica
+from clustersession.core.effects import Ask, Operation, Tell
+from clustersession.core.operations import ending, moving, rotating, saving
+from clustersession.core.operations.outcome import Cluster, EndedBy, Placement, Saved, Unavailable
+from clustersession.core.record import Record, accepted, expires_at, patched, rank
 from clustersession.core.replica import Decision
+from clustersession.runtime.duty import Duty
+from clustersession.runtime.host import Host
+from clustersession.runtime.keeper import Keeper
 
-from .faults import LONG, MORE_THAN_ONE
-from .workload import SHORT_IDLE_S
+from . import workload
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -35,7 +38,7 @@ def ack_before_the_backup(patch: pytest.MonkeyPatch) -> None:
 
 def no_epoch_check(patch: pytest.MonkeyPatch) -> None:
     """Whoever was an owner once goes on taking writes, and a late record replaces a newer one."""
-    apply, deliver, put = replica._apply, replica._deliver, replica._put
+    apply, deliver = replica._apply, replica._deliver
 
     def applied(record: Record | None, call: calls.Apply, at: replica.Situation) -> Decision:
         return apply(record, _with(call, epoch=record.epoch) if record and at.me in record.owners else call, at)
@@ -45,13 +48,20 @@ def no_epoch_check(patch: pytest.MonkeyPatch) -> None:
             return deliver(record, call, at)
         return Decision(calls.Held(call.version), True, patched(record, call.patch, max(call.version, record.version)))
 
+    patch.setattr(replica, "_apply", applied)
+    patch.setattr(replica, "_deliver", delivered)
+    any_record_taken(patch)
+
+
+def any_record_taken(patch: pytest.MonkeyPatch) -> None:
+    """A new backup takes the record of whoever asks, also one that is older than its own."""
+    put = replica._put
+
     def taken(record: Record | None, call: calls.Put, at: replica.Situation) -> Decision:
         if record is None or record.ended is not None:
             return put(record, call, at)
         return Decision(calls.Held(call.record.version), True, call.record)
 
-    patch.setattr(replica, "_apply", applied)
-    patch.setattr(replica, "_deliver", delivered)
     patch.setattr(replica, "_put", taken)
 
 
@@ -99,17 +109,169 @@ def expire_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica, "ALONE_AFTER_S", 0.0)
 
 
+def no_lease(patch: pytest.MonkeyPatch) -> None:
+    """An owner serves its copy whether or not it would have been told of a change by now."""
+
+    def vouched_until(record: Record, me: str, *_: Any) -> float:
+        live = record.accepted and not record.pointer and record.ended is None and me in record.owners
+        return expires_at(record) if live else replica.NEVER
+
+    patch.setattr(replica, "vouched_until", vouched_until)
+
+
+def no_hints(patch: pytest.MonkeyPatch) -> None:
+    """Who could not be told of something is not told later either."""
+    carried_out = Host._carried_out
+
+    def forgetful(self: Host, key: bytes, decision: Decision, at: replica.Situation) -> Any:
+        return carried_out(self, key, decision._replace(hint=()), at)
+
+    patch.setattr(Host, "_carried_out", forgetful)
+
+
+def end_at_one_owner(patch: pytest.MonkeyPatch) -> None:
+    """A logout is acked when one owner has the tombstone; the other one will hear of it."""
+
+    def end(cluster: Cluster, key: bytes, placement: Placement, reason: str, grace: float | None = None) -> Any:
+        for owner in placement.owners:
+            if owner is not None:
+                reply = yield Ask(owner, calls.End(key, reason, placement.owners, placement.epoch, grace))
+                if isinstance(reply, calls.EndHeld):
+                    return EndedBy(1)
+        return Unavailable("no owner answered")
+
+    for module in (ending, rotating, operations, workload):
+        patch.setattr(module, "end", end)
+
+
+def newer_over_tombstone(patch: pytest.MonkeyPatch) -> None:
+    """Where a tombstone meets a copy, the newer of the two wins."""
+    with_tombstone = absorbing._with_tombstone
+
+    def merged(mine: Record, theirs: Record, me: str) -> absorbing.Absorption:
+        if mine.ended and theirs.ended:
+            return with_tombstone(mine, theirs, me)
+        if rank(theirs) > rank(mine):
+            return absorbing.Absorption(theirs, hint=absorbing.owners_but(mine.owners, me))
+        return absorbing.Absorption(mine, better=mine)
+
+    patch.setattr(absorbing, "_with_tombstone", merged)
+
+
+def repair_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """A host that has just come back repairs from its old files, before it has heard what went on meanwhile."""
+    patch.setattr(Keeper, "may_repair", property(lambda self: self.view().converged))
+
+
+def copies_from_unsynced(patch: pytest.MonkeyPatch) -> None:
+    """The same, and its old copies are taken for what they were: they are answered with, and can become those of a master."""
+    repair_before_sync(patch)
+    patch.setattr(Host, "_synced_until", lambda self, board: board.tick + self._gap_s)
+
+
+def copies_from_unsynced_taken(patch: pytest.MonkeyPatch) -> None:
+    """And the new backup, which is the one that the others have chosen too, does not refuse what is old."""
+    copies_from_unsynced(patch)
+    any_record_taken(patch)
+
+
+def rivals_not_told(patch: pytest.MonkeyPatch) -> None:
+    """Of two owners that have both chosen new owners, the one that was refused is not told, nor is the new backup told later."""
+    promote = replica._promote
+
+    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
+        decision = promote(record, call, at)
+        return decision._replace(hint=tuple(owner for owner in decision.hint if owner not in call.owners))
+
+    def taught(*_: Any) -> Operation[None]:
+        yield from ()
+
+    patch.setattr(replica, "_promote", promoted)
+    for module in (moving, saving):
+        patch.setattr(module, "taught", taught)
+
+
+def pending_as_accepted_untold(patch: pytest.MonkeyPatch) -> None:
+    """Both: the refused one goes on serving what nobody else has."""
+    pending_as_accepted(patch)
+    rivals_not_told(patch)
+
+
+def no_redelivery(patch: pytest.MonkeyPatch) -> None:
+    """What a coordinator left behind half way, nobody brings to the backup: a numbered patch leaves no mark."""
+    apply = replica._apply
+
+    def applied(record: Record | None, call: calls.Apply, at: replica.Situation) -> Decision:
+        return apply(record, call, at)._replace(hint=())
+
+    patch.setattr(replica, "_apply", applied)
+
+
+def pending_as_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A survivor takes its change of owners for settled before the new backup has taken the record."""
+    promote = replica._promote
+
+    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
+        decision = promote(record, call, at)
+        if not isinstance(decision.reply, calls.Promoted):
+            return decision
+        settled = accepted(decision.reply.record)
+        return decision._replace(reply=calls.Promoted(settled), record=settled)
+
+    patch.setattr(replica, "_promote", promoted)
+
+
+def no_record_is_final(patch: pytest.MonkeyPatch) -> None:
+    """A node that has no record of a session says that it has ended."""
+    fetch = replica.fetch
+
+    def fetched(record: Record | None, call: calls.Fetch, at: replica.Situation, hinted: Callable[[str], bool]) -> calls.Reply:
+        reply = fetch(record, call, at, hinted)
+        return calls.Gone("unknown", 0.0, 0, (at.me, None)) if isinstance(reply, calls.NotMine) else reply
+
+    patch.setattr(replica, "fetch", fetched)
+
+
+def nothing_new_since_before(patch: pytest.MonkeyPatch) -> None:
+    """A host that was alone, and sees everybody again, takes its sessions for looked after: the states are those of before."""
+
+    def due(duty: Duty) -> bool:
+        if duty.keeper.leaving or not duty.keeper.may_repair:
+            return False
+        return duty.keeper.states() != duty._seen or duty.keeper.host.clock() >= duty._again_at
+
+    patch.setattr(Duty, "due", property(due))
+
+
 class Build(NamedTuple):
-    """What is broken, and the schedule that shows it (arguments of `run_seed`): some faults never meet some rules."""
+    """What is broken, the schedule that shows it (of `schedules`), the rules of the checker one of which is then broken, and a
+    seed that shows it, to be tried first. `covered`: what had to be broken besides, as another rule hides it; by itself that
+    shows nothing in this seed."""
 
     broken: Break
-    schedule: Mapping[str, Any] = {}
+    rules: frozenset[str]
+    schedule: str = "one at a time"
+    first: int = 0
+    covered: Break | None = None
 
 
+LOST = frozenset(("lost write", "read went back", "session lost"))
+UNDONE = frozenset(("logout undone: read", "logout undone: write"))
 BUILDS: dict[str, Build] = {
-    "ack before the backup": Build(ack_before_the_backup),
-    "no epoch check": Build(no_epoch_check, {"kinds": MORE_THAN_ONE}),
-    "upsert instead of update": Build(upsert_instead_of_update),
-    "rotate what was read": Build(rotate_what_was_read),
-    "expire alone": Build(expire_alone, {"kinds": LONG, "idle_s": SHORT_IDLE_S}),
+    "ack before the backup": Build(ack_before_the_backup, LOST),
+    "no epoch check": Build(no_epoch_check, LOST, "many calls fail at once"),
+    "upsert instead of update": Build(upsert_instead_of_update, UNDONE),
+    "rotate what was read": Build(rotate_what_was_read, LOST),
+    "expire alone": Build(expire_alone, LOST, "long faults, short sessions"),
+    "no lease": Build(no_lease, UNDONE, "cuts that nobody takes for a death", 5),
+    "no hints": Build(no_hints, UNDONE),
+    "an end is acked by one owner": Build(end_at_one_owner, UNDONE, first=6),
+    "the newer wins over the tombstone": Build(newer_over_tombstone, UNDONE, "one host alone"),
+    "repair copies from a node that has not synced": Build(
+        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 19, covered=any_record_taken
+    ),
+    "no re-delivery": Build(no_redelivery, LOST, "half done, and then only read", 2),
+    "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 6, covered=rivals_not_told),
+    "no record is final": Build(no_record_is_final, LOST),
+    "nothing new since before": Build(nothing_new_since_before, LOST, "a lossy heal, and then only read", 13),
 }

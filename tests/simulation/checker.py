@@ -1,16 +1,20 @@
 """The outside checker: it sees only what clients saw, and knows what must never be seen.
 
 Rules (an operation that got no clear answer may have happened or not, then or later):
-(a) a read shows, per key, nothing older than the last write acked more than a lease before the read began;
+(a) a read shows, per key, nothing older than the last write acked, or shown by another read, more than a lease before it began;
 (b) after an acked logout or rotation no read finds the session, and no write to it is acked;
 (c) no read shows a value of another session;
 (d) a session that nobody ended, and that was used within its idle time, is never answered as ended or lost;
 (e) a session that nobody used for longer than that is not there any more.
+
+While one host is alone (`parted`) its users see what they did there, and the others see what they did: neither what happened on
+the other side meanwhile. From the heal until the histories have met they may see either; then everybody sees both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from clustersession.core.record import touch_interval
 
@@ -25,6 +29,8 @@ class Write:
     key: str
     start: float
     acked: float | None = None
+    shown: bool = False  # no ack, but a read showed it
+    alone: bool = False  # sent at the host that is alone
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Story:
     """One session as its client knows it."""
 
     name: str
+    key: bytes = b""
     writes: dict[bytes, Write] = field(default_factory=dict)
     acked: dict[str, list[Write]] = field(default_factory=dict)
     end_started: float | None = None
@@ -51,6 +58,9 @@ class Story:
         self.last_used = max(self.last_used, start)
 
     def wrote(self, write: Write, now: float) -> None:
+        write.shown = False
+        if write.acked is not None:
+            return  # a read has shown it already, and it counts from then
         write.acked = now
         self.acked.setdefault(write.key, []).append(write)
         if self.successor is not None:
@@ -72,41 +82,76 @@ class Violation:
     at: float
     session: str
     detail: str
+    key: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.rule} at {self.at:.3f} ({self.session}): {self.detail}"
 
 
 class Checker:
-    """Collects violations. `faulty`: whether a fault is or was just active, so that the lease's slack applies."""
+    """Collects violations."""
 
     def __init__(self) -> None:
+        self._parted = self._healed = self._united = 0.0
         self.violations: list[Violation] = []
         self.checked_reads = 0
 
     def _broken(self, rule: str, at: float, story: Story, detail: str) -> None:
         if not story.excused:
-            self.violations.append(Violation(rule, at, story.name, detail))
+            self.violations.append(Violation(rule, at, story.name, detail, story.key))
 
-    def read(self, story: Story, items: dict[str, bytes], start: float, now: float) -> None:
+    def parted(self, now: float) -> None:
+        """From now on one host is alone."""
+        self._parted, self._healed, self._united = now, inf, inf
+
+    def healed(self, now: float) -> None:
+        """It can be reached again."""
+        self._healed = now
+
+    def united(self, now: float) -> None:
+        """It has learnt, and told, what happened."""
+        self._united = now
+
+    def _apart(self, happened: float, start: float) -> bool:
+        """Whether a request on one side at `start` cannot know what happened on the other."""
+        return happened >= self._parted and start < self._united
+
+    def _meeting(self, write: Write, start: float, now: float) -> bool:
+        """Whether a read in this time may find the history that the write is not in yet."""
+        return self._apart(write.acked or 0.0, start) and now >= self._healed
+
+    def read(self, story: Story, items: dict[str, bytes], start: float, now: float, *, alone: bool = False) -> None:
         """A read that began at `start` showed `items`."""
         self.checked_reads += 1
-        if story.end_acked is not None and start > story.end_acked + LEASE_S:
+        if self._undone(story, start, alone=alone):
             self._broken("logout undone: read", now, story, f"ended at {story.end_acked:.3f}, read at {start:.3f}")
         for key in set(items) | set(story.acked):
-            self._value(story, key, items.get(key), start, now)
+            self._value(story, key, items.get(key), start, now, alone=alone)
 
-    def _value(self, story: Story, key: str, value: bytes | None, start: float, now: float) -> None:
+    def _undone(self, story: Story, start: float, *, alone: bool) -> bool:
+        over = story.end_acked is not None and start > story.end_acked + LEASE_S
+        return over and not (alone and self._apart(story.end_acked or 0.0, start))
+
+    def _value(self, story: Story, key: str, value: bytes | None, start: float, now: float, *, alone: bool) -> None:
         seen = None if value is None else story.writes.get(value)
         if value is not None and seen is None:
             self._broken("foreign value", now, story, f"{key}={value!r}")
             return
         for write in story.acked.get(key, ()):
             assert write.acked is not None
-            if write.acked + LEASE_S >= start or write is seen:
+            if write.acked + LEASE_S >= start or write is seen or self._meeting(write, start, now):
+                continue
+            if write.alone != alone and self._apart(write.acked, start):
                 continue
             # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
             if seen is None or (seen.acked is not None and seen.acked < write.start):
                 got = "nothing" if seen is None else f"{seen.value!r} (acked {seen.acked:.3f})"
-                self._broken("lost write", now, story, f"{key}: got {got}, {write.value!r} was acked at {write.acked:.3f}")
+                rule, how = ("read went back", "shown") if write.shown else ("lost write", "acked")
+                self._broken(rule, now, story, f"{key}: got {got}, {write.value!r} was {how} at {write.acked:.3f}")
                 return
+        if seen is not None and seen.acked is None and not alone:  # what only the host that is alone has shown is no promise
+            story.wrote(seen, now)
+            seen.shown = True
 
     def in_use(self, story: Story, before: float, start: float, now: float) -> None:
         """A request sent at `start`, the one before at `before`, found the session."""
@@ -118,7 +163,7 @@ class Checker:
         if story.end_started is None and start - story.last_used < story.idle_s:
             self._broken("session lost", now, story, answer)
 
-    def late_write(self, story: Story, start: float, now: float) -> None:
+    def late_write(self, story: Story, start: float, now: float, *, alone: bool = False) -> None:
         """A write that began at `start` was acked."""
-        if story.end_acked is not None and start > story.end_acked + LEASE_S:
+        if self._undone(story, start, alone=alone):
             self._broken("logout undone: write", now, story, f"ended at {story.end_acked:.3f}, write at {start:.3f}")

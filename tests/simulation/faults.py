@@ -10,7 +10,14 @@ Stop = Callable[[], None]
 ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
 MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so that views and owners disagree: not promised
 CUTS = ("cut", "half cut")  # one link of many
+DRAINS = ("drain", "drain and lose files")
+ALONE = ("isolation",)  # one host reaches no other for longer than it takes to be dead, and its users go on there
+LOSSY = ("isolation, lossy heal",)  # and of the first messages afterwards many are lost
+SWIZZLE = ("swizzle",)  # a host reaches nobody for a moment, and then nobody but one for a long one
+RELAY = ("relay",)  # one host is just back when the next one is killed
+SLOW = ("crash while slow",)  # what a coordinator has begun is only half done
 LONG = ("long silence", "long cut")  # longer than a session may be idle, in a run where that is short
+NOISE = ("drop", "delay", "duplicate", *MORE_THAN_ONE)
 DURATION_S = {
     "pause": (0.3, 12.0),
     "silence": (0.5, 10.0),
@@ -20,6 +27,11 @@ DURATION_S = {
     "crash and lose files": (0.2, 12.0),
     "long silence": (20.0, 40.0),
     "long cut": (20.0, 40.0),
+    "isolation": (3.5, 12.0),
+    "isolation, lossy heal": (3.5, 12.0),
+    "relay": (4.5, 9.0),
+    "swizzle": (2.0, 8.0),
+    "crash while slow": (4.0, 8.0),
 }
 
 
@@ -34,6 +46,8 @@ def start_fault(world: World, kind: str) -> Stop:
         case "crash":
             files = node.crash()
             return lambda: node.start(files=files)
+        case "crash while slow":
+            return _crashed_while_slow(world, node)
         case "crash and lose files":
             node.crash()
             return lambda: node.start(files=None)
@@ -42,6 +56,12 @@ def start_fault(world: World, kind: str) -> Stop:
             return node.resume
         case "silence" | "long silence":
             return _silence(world, node)
+        case "isolation" | "isolation, lossy heal":
+            return _isolated(world, node, lossy=kind != "isolation")
+        case "swizzle":
+            return _swizzled(world, node)
+        case "relay":
+            return _relayed(world, node)
         case "cut" | "half cut" | "long cut":
             return _cut(world, node, one_way=kind == "half cut")
     return _noise(world, kind)
@@ -56,9 +76,10 @@ def _drained(world: World, node: SimulatedNode, *, keeps_files: bool) -> Stop:
         while node.duty.progress.owed != 0 and world.now < limit:
             world.run(world.now + 0.05)
         world.counts["drained"] += node.duty.progress.owed == 0
+        keeps = keeps_files or node.duty.progress.owed != 0
         files = node.crash()
         world.run(world.now + world.random.uniform(0.1, 8.0))
-        node.start(files=files if keeps_files else None)
+        node.start(files=files if keeps else None)
 
     return back
 
@@ -73,6 +94,61 @@ def _cut(world: World, node: SimulatedNode, *, one_way: bool) -> Stop:
     other = world.random.choice([each for each in world.nodes.values() if each is not node])
     world.network.cut |= {(node.name, other.name)} if one_way else {(node.name, other.name), (other.name, node.name)}
     return world.network.cut.clear
+
+
+def _isolated(world: World, node: SimulatedNode, *, lossy: bool) -> Stop:
+    for other in world.nodes:
+        if other != node.name:
+            world.network.cut |= {(node.name, other), (other, node.name)}
+
+    def healed() -> None:
+        world.network.cut.clear()
+        if lossy:
+            world.network.loss = 0.4
+            world.run(world.now + 1.5)
+            world.network.loss = 0.0
+
+    return healed
+
+
+def _swizzled(world: World, node: SimulatedNode) -> Stop:
+    """Its links are cut one by one, and come back one by one in another order; the last one stays cut."""
+    others = [name for name in world.nodes if name != node.name]
+    for change, count in ((world.network.cut.update, len(others)), (world.network.cut.difference_update, len(others) - 1)):
+        world.random.shuffle(others)
+        for other in others[:count]:
+            change({(node.name, other), (other, node.name)})
+            world.run(world.now + world.random.uniform(0.0, 0.4))
+    return world.network.cut.clear
+
+
+def alone(world: World) -> str | None:
+    """The host that reaches no other one."""
+    cut = world.network.cut
+    return next((name for name in world.nodes if all((name, other) in cut for other in world.nodes if other != name)), None)
+
+
+def _relayed(world: World, node: SimulatedNode) -> Stop:
+    """Others have taken over from it meanwhile, so that what it comes back with is old."""
+    files = node.crash()
+    other = world.random.choice([each for each in world.nodes.values() if each is not node])
+
+    def back() -> None:
+        left = other.crash()
+        node.start(files=files)
+        world.run(world.now + world.random.uniform(*DURATION_S["relay"]))
+        other.start(files=left)
+
+    return back
+
+
+def _crashed_while_slow(world: World, node: SimulatedNode) -> Stop:
+    """Many answers are late, though none so late that it is given up."""
+    world.network.delay, world.network.delay_max_s = 0.4, 0.2
+    world.run(world.now + 1.0)
+    files = node.crash()
+    world.network.delay = 0.0
+    return lambda: node.start(files=files)
 
 
 def _noise(world: World, kind: str) -> Stop:

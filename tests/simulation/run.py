@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from clustersession.config import Timeouts
+from clustersession.core.calls import Call, Reply
 from clustersession.core.record import floor_of
 from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
-from .faults import ONE_AT_A_TIME, duration, healthy, start_fault
-from .workload import IDLE_S, User
+from .faults import ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
 
 RECOVERY_MAX_S = 25.0
+SKIPPED_S = 0.5
 
 
 class Result(NamedTuple):
@@ -24,6 +29,13 @@ class Result(NamedTuple):
     counts: Counter[str]
 
 
+class Listener(NamedTuple):
+    """Who is told, as it happens: what in words (with the time), and each call (from, to, what, the answer)."""
+
+    words: Callable[[str], None]
+    call: Callable[[World, str, str, Call, Reply], None] | None = None
+
+
 def run_seed(
     seed: int,
     *,
@@ -32,45 +44,136 @@ def run_seed(
     nodes: int | None = None,
     kinds: Sequence[str] = ONE_AT_A_TIME,
     idle_s: float = IDLE_S,
-    trace: Callable[[str], None] | None = None,
+    faults: Collection[int] | None = None,
+    timeouts: Timeouts | None = None,
+    write_below: float | None = None,
+    listener: Listener | None = None,
+    on_wire: bool = True,
 ) -> Result:
-    """Run `seed`. The same seed gives the same result, to the last event."""
-    world = World(seed, nodes or 3 + seed % 3)
-    world.trace = trace
-    checker = Checker()
-    world.run(1.0)
-    people = [User(world, checker, number, idle_s) for number in range(users)]
-    world.run(3.0)
-    while world.now < seconds:
-        kind = world.random.choice(list(kinds))
+    """Run `seed`. The same seed gives the same result, to the last event. `faults`: only these strike, counted from 0.
+    `write_below`: of which chance a click is a write, not a read."""
+    with _without_collector():
+        world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire)
+        _overheard(world, listener)
+        run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below)
+        number = 0
+        while world.now < seconds:
+            kind = world.random.choice(list(kinds))
+            struck = faults is None or number in faults
+            number += 1
+            if not (run.strike(kind) if struck else run.passed()):
+                break
+        run.read_all()
+        return Result(seed, run.checker.violations, world.counts)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A quarter of the time of a run would go into looking for cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _overheard(world: World, listener: Listener | None) -> None:
+    if listener is None:
+        return
+    world.trace, told = listener.words, listener.call
+    if told is not None:
+        world.overheard = lambda source, target, call, reply: told(world, source, target, call, reply)
+
+
+class _Run:
+    """The users and the checker of one world."""
+
+    def __init__(self, world: World, users: int, idle_s: float, write_below: float) -> None:
+        self.world, self.checker = world, Checker()
+        world.run(1.0)
+        self.people = [User(world, self.checker, number, idle_s, write_below) for number in range(users)]
+        self._parted = 0
+        world.run(3.0)
+
+    def passed(self) -> bool:
+        """The fault that is left out takes no time."""
+        self.world.run(self.world.now + SKIPPED_S)
+        return True
+
+    def strike(self, kind: str) -> bool:
+        """One fault, and the recovery from it. Whether the cluster has recovered."""
+        world = self.world
         stop = start_fault(world, kind)
         if kind == "crash and lose files":
-            _excuse(world, people)
+            self._excuse()
+        stranded = self._part(alone(world))
         world.run(world.now + duration(world, kind))
+        for user in stranded:
+            user.stopped = True
+        self.checker.healed(world.now)
         stop()
         world.log("*** over")
         if not _recovered(world):
-            checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: {healthy(world)}"))
-            break
+            self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: {healthy(world)}"))
+            return False
+        if stranded and not _passes(world, lambda: all(node.duty.debt == 0 for node in world.nodes.values())):
+            self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: sessions lack a second copy"))
+            return False
+        self._unite()
         world.run(world.now + world.random.uniform(0.2, 1.0))
-    _read_all(world, people)
-    return Result(seed, checker.violations, world.counts)
+        return True
+
+    def _part(self, host: str | None) -> list[Stranded]:
+        """One host is alone: everybody goes on at the others, and there."""
+        if host is None:
+            return []
+        self._parted += 1
+        self.checker.parted(self.world.now)
+        for user in self.people:
+            user.avoids = host
+        there, first = self.world.nodes[host], NUMBERS * self._parted
+        return [Stranded(user, there, first + user.number) for user in self.people if user.cookie is not None]
+
+    def _unite(self) -> None:
+        self.checker.united(self.world.now)
+        for user in self.people:
+            user.avoids = None
+
+    def _excuse(self) -> None:
+        """Sessions whose last acked state was only on the host that lost its files."""
+        for user in self.people:
+            if user.cookie is not None and user.story is not None and not _still_held(self.world, user):
+                user.story.excused = True
+                self.world.counts["excused"] += 1
+
+    def read_all(self) -> None:
+        """At the end, with everything healed: every session from every host, also those that were ended."""
+        world = self.world
+        for user in self.people:
+            user.stopped = True
+        world.run(world.now + 6.0)
+        for user in self.people:
+            for node in world.nodes.values():
+                if user.cookie is not None and user.story is not None:
+                    user.read(node, user.cookie, user.story)
+                for cookie, story in user.old:
+                    user.read(node, cookie, story)
+        world.run(world.now + 3.0)
 
 
 def _recovered(world: World) -> bool:
-    limit = world.now + RECOVERY_MAX_S
     world.run(world.now + 2.5)
-    while healthy(world) is not None and world.now < limit:
+    return _passes(world, lambda: healthy(world) is None)
+
+
+def _passes(world: World, condition: Callable[[], bool]) -> bool:
+    """Whether it comes true in the time that a recovery may take."""
+    limit = world.now + RECOVERY_MAX_S
+    while not condition() and world.now < limit:
         world.run(world.now + 0.25)
-    return healthy(world) is None
-
-
-def _excuse(world: World, people: list[User]) -> None:
-    """Sessions whose last acked state was only on the host that lost its files: there is no repair without traffic yet."""
-    for user in people:
-        if user.cookie is not None and user.story is not None and not _still_held(world, user):
-            user.story.excused = True
-            world.counts["excused"] += 1
+    return condition()
 
 
 def _still_held(world: World, user: User) -> bool:
@@ -86,17 +189,3 @@ def _still_held(world: World, user: User) -> bool:
         if all(record.items.get(key, (None, None))[1] is not None for key in last):
             return True
     return False
-
-
-def _read_all(world: World, people: list[User]) -> None:
-    """At the end, with everything healed: every session from every host, also those that were ended."""
-    for user in people:
-        user.stopped = True
-    world.run(world.now + 6.0)
-    for user in people:
-        for node in world.nodes.values():
-            if user.cookie is not None and user.story is not None:
-                user.read(node, user.cookie, user.story)
-            for cookie, story in user.old:
-                user.read(node, cookie, story)
-    world.run(world.now + 3.0)

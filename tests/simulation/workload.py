@@ -30,7 +30,9 @@ from .checker import Checker, Story, Write
 
 KEYS = ("a", "b", "c")
 CLIENT_TIMEOUT_S = 5.0
+NUMBERS = 1000  # so many users at most; those at a host that is alone have higher numbers
 IDLE_S = 3600.0
+WRITE_BELOW = 0.55  # of the clicks that do not end, rotate or replay a session: the rest are reads
 SHORT_IDLE_S = 6.0  # shorter than some faults last
 
 
@@ -51,13 +53,20 @@ class User:
     """One browser. One operation at a time mostly, two now and then; where sessions are not used for `idle_s` in a run, they
     end, and now and then the user is away for so long."""
 
-    def __init__(self, world: World, checker: Checker, number: int, idle_s: float = IDLE_S) -> None:
+    keys: tuple[str, ...] = KEYS
+    alone = False
+
+    def __init__(
+        self, world: World, checker: Checker, number: int, idle_s: float = IDLE_S, write_below: float = WRITE_BELOW
+    ) -> None:
         self.world, self.checker, self.number, self.idle_s = world, checker, number, idle_s
         self.cookie: Cookie | None = None
         self.story: Story | None = None
         self.old: list[tuple[Cookie, Story]] = []
         self.stories: list[Story] = []
         self._count = 0
+        self._write_below = write_below
+        self.avoids: str | None = None  # a host that nobody else reaches
         self._restless = 1.0 if idle_s == IDLE_S else 0.1  # sessions must live long enough to be idle
         self.stopped = False
         world.at(world.random.uniform(0.5, 1.5), self._click)
@@ -79,11 +88,11 @@ class User:
             self._log_in_anew(node)
         elif chance < 0.03 * self._restless:
             self._log_out(node, self.cookie, self.story)
-        elif chance < 0.06 * self._restless:
+        elif chance < 0.06 * self._restless and self.avoids is None:
             self._rotate(node, self.cookie, self.story)
         elif chance < 0.15 and self.old:
             self._replay(node)
-        elif chance < 0.55:
+        elif chance < self._write_below:
             self._write(node, self.cookie, self.story)
         else:
             self.read(node, self.cookie, self.story)
@@ -91,7 +100,7 @@ class User:
     def _a_host(self) -> SimulatedNode | None:
         """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
         silent = self.world.network.silent
-        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent]
+        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != self.avoids]
         hosts = [n for n in up if not n.paused or self.world.random.random() < 0.15]
         return self.world.random.choice(hosts) if hosts else None
 
@@ -109,13 +118,17 @@ class User:
             return False
         return True
 
+    def _tell(self, story: Story, node: SimulatedNode, what: str) -> None:
+        if self.world.trace is not None:
+            self.world.log(f"[{story.name}] {what}, at {node.name}")
+
     # --- what a request does -----------------------------------------------------------------------------------------------
 
     def _log_in_anew(self, node: SimulatedNode) -> None:
         value, start = self._next(), self.world.now
-        story = Story(f"user {self.number} session {self._count}", idle_s=self.idle_s)
-        write = story.writes[value] = Write(value, "a", start)
         key = value.ljust(16, b".")
+        story = Story(f"user {self.number} session {self._count}", key, idle_s=self.idle_s)
+        write = story.writes[value] = Write(value, "a", start)
 
         def done(outcome: Any) -> None:
             if isinstance(outcome, Saved) and self._answered(start, node) and self.cookie is None:
@@ -144,19 +157,20 @@ class User:
                 if node.clock() - outcome.record.last_seen >= touch_interval(self.idle_s):
                     node.run(touch(_cluster(node), cookie.key, outcome.placement), lambda _: None)
             if self._answered(start, node):
-                self._loaded(outcome, cookie, story, start)
+                self._loaded(node, outcome, cookie, story, start)
 
         node.run(load(_cluster(node), cookie.target(start)), done)
 
-    def _loaded(self, outcome: Any, cookie: Cookie, story: Story, start: float) -> None:
+    def _loaded(self, node: SimulatedNode, outcome: Any, cookie: Cookie, story: Story, start: float) -> None:
         match outcome:
             case Loaded():
                 self.world.counts["reads"] += 1
-                self.checker.read(story, live_items(outcome.record), start, self.world.now)
+                self._tell(story, node, f"read {_shown(live_items(outcome.record))}")
+                self.checker.read(story, live_items(outcome.record), start, self.world.now, alone=self.alone)
                 story.used(start)
                 self._follow(cookie, outcome.placement, outcome.record.version)
             case Ended() | Lost():
-                self.world.log(f"{story.name}: {outcome}")
+                self._tell(story, node, f"answered {outcome}")
                 self.checker.not_there(story, repr(outcome), start, self.world.now)
                 if self.cookie is not None and self.cookie.key == cookie.key:
                     self.cookie = self.story = None
@@ -171,7 +185,7 @@ class User:
 
     def _write(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
         value, start = self._next(), self.world.now
-        write = story.writes[value] = Write(value, self.world.random.choice(KEYS), start)
+        write = story.writes[value] = Write(value, self.world.random.choice(self.keys), start, alone=self.alone)
         before = story.sent(start)
 
         def done(outcome: Any) -> None:
@@ -179,13 +193,14 @@ class User:
                 return
             if isinstance(outcome, Saved):
                 self.world.counts["writes"] += 1
-                self.checker.late_write(story, start, self.world.now)
+                self.checker.late_write(story, start, self.world.now, alone=self.alone)
                 self.checker.in_use(story, before, start, self.world.now)
                 story.used(start)
                 story.wrote(write, self.world.now)
+                self._tell(story, node, f"write {write.key}={value.decode()} acked")
                 self._follow(cookie, outcome.placement, outcome.version)
             else:
-                self._loaded(outcome, cookie, story, start)
+                self._loaded(node, outcome, cookie, story, start)
 
         node.run(_written(node, cookie.target(start), self._patch(write)), done)
 
@@ -198,22 +213,24 @@ class User:
         def done(outcome: Any) -> None:
             if isinstance(outcome, EndedBy | Ended) and self._answered(start, node):
                 self.world.counts["logouts"] += 1
+                self._tell(story, node, "logout acked")
                 story.end_acked = story.end_acked or self.world.now
 
         node.run(_ended(node, cookie.target(start)), done)
 
     def _rotate(self, node: SimulatedNode, cookie: Cookie, story: Story) -> None:
         value, start = self._next(), self.world.now
-        new = Story(f"user {self.number} session {self._count} (rotated)", idle_s=self.idle_s)
+        key = value.ljust(16, b".")
+        new = Story(f"user {self.number} session {self._count} (rotated)", key, idle_s=self.idle_s)
         write = new.writes[value] = Write(value, "a", start)
         story.end_started = start
         self.cookie = self.story = None
         self.old.append((cookie, story))
-        key = value.ljust(16, b".")
 
         def done(outcome: Any) -> None:
             if isinstance(outcome, Rotated) and self._answered(start, node):
                 self.world.counts["rotations"] += 1
+                self._tell(story, node, "rotation acked")
                 story.end_acked = self.world.now
                 story.rotated_to(new)
                 new.wrote(write, self.world.now)
@@ -233,6 +250,33 @@ class User:
             self._write(node, cookie, story)
         else:
             self.read(node, cookie, story)
+
+
+class Stranded(User):
+    """The same browser, or another one with the same cookie, at a host that reaches no other one. What it writes there is
+    written nowhere else, so that everything can be seen when the histories have met."""
+
+    keys = ("d",)
+    alone = True
+
+    def __init__(self, user: User, host: SimulatedNode, number: int) -> None:
+        super().__init__(user.world, user.checker, number, user.idle_s)
+        self.cookie, self.story, self._host = user.cookie, user.story, host
+
+    def _a_host(self) -> SimulatedNode | None:
+        return self._host if self._host.up else None
+
+    def _act(self, chance: float) -> None:
+        if self.cookie is None or self.story is None:
+            return
+        if chance < 0.5:
+            self._write(self._host, self.cookie, self.story)
+        else:
+            self.read(self._host, self.cookie, self.story)
+
+
+def _shown(items: dict[str, bytes]) -> str:
+    return " ".join(f"{key}={value.decode()}" for key, value in sorted(items.items())) or "nothing"
 
 
 def _cluster(node: SimulatedNode) -> Cluster:

@@ -1,9 +1,11 @@
 """The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
 
+from .adopting import Claim, adopt, first_record, found_anywhere, kept, put
 from .ending import end, end_unwritten
 from .loading import load, vouched
 from .outcome import (
     Cluster,
+    Conflicting,
     CreateOutcome,
     Ended,
     EndedBy,
@@ -11,7 +13,9 @@ from .outcome import (
     Loaded,
     LoadOutcome,
     Lost,
+    Mistyped,
     Placement,
+    Refused,
     Rejected,
     Rotated,
     RotateOutcome,
@@ -24,7 +28,9 @@ from .rotating import rotate
 from .saving import create, new_record, save, touch
 
 __all__ = [
+    "Claim",
     "Cluster",
+    "Conflicting",
     "CreateOutcome",
     "EndOutcome",
     "Ended",
@@ -32,7 +38,9 @@ __all__ = [
     "LoadOutcome",
     "Loaded",
     "Lost",
+    "Mistyped",
     "Placement",
+    "Refused",
     "Rejected",
     "RotateOutcome",
     "Rotated",
@@ -40,11 +48,16 @@ __all__ = [
     "Saved",
     "Target",
     "Unavailable",
+    "adopt",
     "create",
     "end",
     "end_unwritten",
+    "first_record",
+    "found_anywhere",
+    "kept",
     "load",
     "new_record",
+    "put",
     "rotate",
     "save",
     "touch",

@@ -91,6 +91,20 @@ class Rejected(NamedTuple):
     limit: int
 
 
+class Conflicting(NamedTuple):
+    """What is stored under `key` is not what the patch expects; nothing was changed."""
+
+    key: str
+
+
+class Mistyped(NamedTuple):
+    """What is stored under `key` is of the type `found`, which `operation` is not for; nothing was changed."""
+
+    operation: str
+    key: str
+    found: str
+
+
 class EndedBy(NamedTuple):
     """The tombstone is held by `copies` nodes."""
 
@@ -105,7 +119,8 @@ class Rotated(NamedTuple):
 
 
 LoadOutcome: TypeAlias = Loaded | Ended | Lost | Unavailable
-SaveOutcome: TypeAlias = Saved | Ended | Rejected | Unavailable
+Refused: TypeAlias = Conflicting | Mistyped
+SaveOutcome: TypeAlias = Saved | Ended | Rejected | Refused | Unavailable
 CreateOutcome: TypeAlias = Saved | Unavailable
 EndOutcome: TypeAlias = EndedBy | Unavailable
-RotateOutcome: TypeAlias = Rotated | Ended | Unavailable
+RotateOutcome: TypeAlias = Rotated | Ended | Refused | Unavailable

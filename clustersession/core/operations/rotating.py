@@ -7,10 +7,21 @@ from typing import Final
 from .. import calls
 from ..effects import Ask, Operation, Tell, Wait
 from ..record import Item, Key, Patch, Record, Stamp, patched
+from ..resolving import resolved
 from .ending import end
 from .moving import completed, moved
-from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Rotated, RotateOutcome, Saved, Unavailable
-from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create, new_owners
+from .outcome import (
+    Cluster,
+    Ended,
+    EndedBy,
+    EndOutcome,
+    Placement,
+    Rotated,
+    RotateOutcome,
+    Saved,
+    Unavailable,
+)
+from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create, new_owners, unsuited
 
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
 THAW_S: Final = 0.0
@@ -35,7 +46,11 @@ def rotate(
     frozen = yield from _frozen(cluster, key, placement)
     if isinstance(frozen, Ended | Unavailable):
         return frozen
-    record = _successor(cluster, new_key, frozen, patch, now).but(principal=principal, auth_time=auth_time)
+    change = resolved(frozen, patch)
+    if not isinstance(change, Patch):
+        yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))
+        return unsuited(change)
+    record = _successor(cluster, new_key, frozen, change, now).but(principal=principal, auth_time=auth_time)
     saved = yield from create(cluster, new_key, record)
     if isinstance(saved, Unavailable):
         yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))

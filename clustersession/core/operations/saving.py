@@ -8,8 +8,21 @@ from .. import calls
 from ..effects import Ask, Operation, Tell, Wait
 from ..placement import choose_backup
 from ..record import Key, Lifetime, Owners, Patch, Record, patched
+from ..resolving import with_results
 from .moving import completed, moved, taught
-from .outcome import Cluster, CreateOutcome, Ended, Placement, Rejected, Saved, SaveOutcome, Unavailable
+from .outcome import (
+    Cluster,
+    Conflicting,
+    CreateOutcome,
+    Ended,
+    Mistyped,
+    Placement,
+    Refused,
+    Rejected,
+    Saved,
+    SaveOutcome,
+    Unavailable,
+)
 
 TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
@@ -25,17 +38,14 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
         reply = yield from _ask(cluster, master, calls.Apply(key, placement.epoch, patch))
         match reply:
             case calls.Applied():
-                step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), patch, reply)
+                change = with_results(patch, reply.results)
+                step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), change, reply)
             case calls.Conflict():
                 if Placement(reply.epoch, reply.owners) == placement:
                     return Unavailable(f"{master} refuses its own placement")
                 step = Placement(reply.epoch, reply.owners)
-            case calls.Gone():
-                return Ended(reply.reason)
-            case calls.TooLarge():
-                return Rejected(reply.what, reply.size, reply.limit)
-            case calls.Full():
-                return Unavailable(f"{master}: its store is full")
+            case calls.Gone() | calls.TooLarge() | calls.Differs() | calls.Unsuitable() | calls.Full():
+                return refused(master, reply)
             case calls.Found():
                 step = _followed((yield from completed(cluster, key, reply.record)), f"{master}: the owners are changing")
             case calls.Rotating():
@@ -51,6 +61,26 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
             return step
         placement = step
     return Unavailable(why)
+
+
+def refused(
+    master: str, reply: calls.Gone | calls.TooLarge | calls.Differs | calls.Unsuitable | calls.Full
+) -> Ended | Rejected | Refused | Unavailable:
+    """What the master's refusal of a patch comes to; nobody else is asked then."""
+    match reply:
+        case calls.Gone():
+            return Ended(reply.reason)
+        case calls.TooLarge():
+            return Rejected(reply.what, reply.size, reply.limit)
+        case calls.Full():
+            return Unavailable(f"{master}: its store is full")
+    return unsuited(reply)
+
+
+def unsuited(reply: calls.Differs | calls.Unsuitable) -> Refused:
+    if isinstance(reply, calls.Differs):
+        return Conflicting(reply.key)
+    return Mistyped(reply.operation, reply.key, reply.found)
 
 
 def _ask(cluster: Cluster, node: str, call: calls.Call) -> Operation[calls.Reply]:

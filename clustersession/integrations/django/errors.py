@@ -6,7 +6,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 
-from ...errors import LateWrite, SessionUnavailable
+from ...errors import ConflictingWrite, LateWrite, SessionUnavailable
 from ...runtime.headers import SessionHeaders
 from ...runtime.refusal import refusal
 
@@ -18,6 +18,14 @@ class DjangoSessionUnavailable(SessionUnavailable, BadRequest):
 
 class DjangoLateWrite(LateWrite, UpdateError):
     """`LateWrite`, as an explicit `request.session.save()` raises it."""
+
+
+class DjangoConflictingWrite(ConflictingWrite, UpdateError):
+    """`ConflictingWrite`, as an explicit `request.session.save()` raises it."""
+
+
+def update_error(error: LateWrite) -> DjangoLateWrite | DjangoConflictingWrite:
+    return DjangoConflictingWrite(error.key) if isinstance(error, ConflictingWrite) else DjangoLateWrite(error.reason)
 
 
 def error_response(error: SessionUnavailable | LateWrite, session: SessionHeaders) -> HttpResponse:

@@ -18,6 +18,7 @@ from ...errors import LateWrite, SessionUnavailable
 from ...runtime.engine import Engine
 from ...runtime.headers import SessionHeaders
 from ...runtime.pipeline import Visit
+from .adoption import sessions_of_before
 from .errors import error_response
 from .responses import add, save_at_end, streams
 from .source import engine_source, is_for_tests
@@ -41,11 +42,14 @@ class SessionMiddleware(DjangoSessionMiddleware):
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         MiddlewareMixin.__init__(self, get_response)
         self._source = engine_source()
+        self._before = sessions_of_before(get_response) if self._source.config.mode == "off" else None
         self.SessionStore: type[SessionStore] = _store_type()
         own = (SessionMiddleware.process_request, SessionMiddleware.process_response)
         self._extended = (type(self).process_request, type(self).process_response) != own
 
     def __call__(self, request: HttpRequest) -> Any:
+        if self._before is not None:
+            return self._before(request)
         if self.async_mode:  # what a subclass adds may block: then as Django has it, in a thread
             return self.__acall__(request) if self._extended else self._acall(request)
         answer = self.process_request(request)

@@ -11,6 +11,7 @@ from ...config import Config
 from ...middleware.assembly import EngineSource, Settings
 from ...runtime.engine import Engine
 from ..app_settings import AppCookie, environment, samesite, with_app
+from .adoption import old_sessions
 from .handles import HandleCookies
 
 _current: DjangoSource | None = None
@@ -23,7 +24,10 @@ class DjangoSource:
     def __init__(self, chosen: Settings) -> None:
         self._base = environment("Django", _age_s()) if chosen is None else None
         self._changes = _changes
-        self._source = EngineSource(chosen, framework="Django") if self._base is None else _source_of(self._base)
+        if self._base is None:
+            self._source = EngineSource(chosen, framework="Django", old=old_sessions())
+        else:
+            self._source = _source_of(self._base)
 
     def __call__(self) -> Engine:
         """The engine, opened now if this is the first request in this process."""
@@ -78,10 +82,12 @@ def is_for_tests(engine: Engine) -> bool:
 
 
 def _source_of(base: Config) -> EngineSource:
-    if base.mode == "dev" and base.cookie.names == ("cs",):
+    old = old_sessions()
+    if base.mode == "dev" and base.cookie.names == ("cs",) and old is None:
         return _DevSource(with_app(base, _age_s(), _cookie(settings.SESSION_COOKIE_NAME)), framework="Django")
-    name = None if settings.SESSION_COOKIE_NAME == "sessionid" else settings.SESSION_COOKIE_NAME
-    return EngineSource(with_app(base, _age_s(), _cookie(name)), framework="Django")
+    # where sessions are adopted, that is the old cookie's name
+    name = None if old is not None or settings.SESSION_COOKIE_NAME == "sessionid" else settings.SESSION_COOKIE_NAME
+    return EngineSource(with_app(base, _age_s(), _cookie(name)), framework="Django", old=old)
 
 
 def _age_s() -> float:
@@ -103,7 +109,7 @@ def _cookie(name: str | None) -> AppCookie:
 
 def _follow(*, setting: str, **_: Any) -> None:
     global _changes  # noqa: PLW0603
-    if setting.startswith("SESSION_"):
+    if setting.startswith(("SESSION_", "CLUSTERSESSION_")):
         _changes += 1
 
 

@@ -19,7 +19,8 @@ from ...runtime.pipeline import Visit
 from ...runtime.session import RequestSession, Whereabouts
 from ..app_settings import SHORTEST_LIFE_S
 from .checks import DJANGOS_OWN, MIDDLEWARE
-from .errors import DjangoLateWrite, DjangoSessionUnavailable
+from .errors import DjangoSessionUnavailable, update_error
+from .operations import StoreOperations
 from .source import engine_source
 
 EXPIRY: Final = "_session_expiry"
@@ -51,7 +52,7 @@ class DjangoSession(RequestSession):
         self._modified = modified  # as in Django, where only a new object is unmodified
 
 
-class SessionStore(SessionBase):
+class SessionStore(StoreOperations, SessionBase):
     """Django's session interface.
 
     `session_key` is the public handle, which is no cookie (but in dev mode, for tests). It changes when the session gets a
@@ -285,7 +286,7 @@ class SessionStore(SessionBase):
             elif visit.session.id is not None and not self.exists(visit.session.id):
                 _refuse_late()
         except LateWrite as error:
-            raise DjangoLateWrite(error.reason) from None
+            raise update_error(error) from None
 
     async def _arun_save(self) -> None:
         engine, visit = self._opened()
@@ -295,7 +296,7 @@ class SessionStore(SessionBase):
             elif visit.session.id is not None and not await self.aexists(visit.session.id):
                 _refuse_late()
         except LateWrite as error:
-            raise DjangoLateWrite(error.reason) from None
+            raise update_error(error) from None
 
     def load(self) -> dict[str, Any]:
         """What is stored now, whatever this object has read or changed."""

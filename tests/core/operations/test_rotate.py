@@ -6,11 +6,15 @@ import pytest
 
 from clustersession.core import calls
 from clustersession.core.calls import End, Freeze, Promote, Put, Settle
+from clustersession.core.edits import edit_of
 from clustersession.core.effects import Operation
 from clustersession.core.operations import (
     Cluster,
+    Conflicting,
     Ended,
+    Mistyped,
     Placement,
+    Refused,
     Rotated,
     RotateOutcome,
     Saved,
@@ -20,7 +24,8 @@ from clustersession.core.operations import (
 from clustersession.core.operations.rotating import FREEZE_S, THAW_S
 from clustersession.core.operations.saving import ROTATING_TRIES_MAX
 from clustersession.core.placement import rendezvous
-from clustersession.core.record import Lifetime, Stamp
+from clustersession.core.record import Lifetime, Patch, Stamp
+from clustersession.core.values import encode_value
 
 from ..play import REFUSED, SILENT, Played, Script, play
 from ..records import KEY, NOW, item, patch, pending, record
@@ -191,3 +196,35 @@ def test_a_single_copy_is_withdrawn_where_it_is() -> None:
         ("a", End): [SILENT],
     }
     assert run(script, cluster(nodes="a"), Placement(3, ("a", None))).log[-1] == "tell a End"
+
+
+# --- operations and expectations -------------------------------------------------------------------------------------------
+
+
+def rotate_with(patch: Patch, script: Script) -> Played[RotateOutcome]:
+    operation = rotate(cluster(), KEY, THERE, NEW_KEY, patch, now=NOW, principal="7", auth_time=NOW, grace=None)
+    return play(operation, script)
+
+
+def test_an_operation_is_carried_out_on_what_was_frozen() -> None:
+    """What another request added up to then is in it; both owners of the new session get the result."""
+    old = OLD.but(items={"n": item(encode_value(41))})
+    script: Script = {("a", Freeze): [calls.Frozen(old)], **STORES, **ENDS}
+    played = rotate_with(Patch(b"1", {}, edits=(edit_of("incr", "n", 1),), expected={"n": encode_value(41)}), script)
+    assert isinstance(played.outcome, Rotated)
+    assert played.outcome.record.items == {"n": (Stamp(1, 1, "a"), encode_value(42))}
+
+
+@pytest.mark.parametrize(
+    ("patch", "outcome"),
+    [
+        (Patch(b"1", {}, edits=(edit_of("append", "n", 1),)), Mistyped("append", "n", "int")),
+        (Patch(b"1", {}, expected={"n": None}), Conflicting("n")),
+    ],
+)
+def test_what_does_not_fit_the_frozen_session_leaves_it_as_it_was(patch: Patch, outcome: Refused) -> None:
+    """It takes patches again, and there is no new session."""
+    old = OLD.but(items={"n": item(encode_value(41))})
+    played = rotate_with(patch, {("a", Freeze): [calls.Frozen(old)]})
+    assert (played.outcome, played.log) == (outcome, ["a Freeze", "tell a Freeze"])
+    assert played.sent[-1] == ("a", Freeze(KEY, 3, THAW_S))

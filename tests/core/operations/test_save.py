@@ -6,11 +6,15 @@ import pytest
 
 from clustersession.core import calls
 from clustersession.core.calls import Absorb, Apply, Deliver, End, Export, LeaveHint, Promote, Put, Settle, Touch
+from clustersession.core.edits import edit_of
 from clustersession.core.effects import Operation
 from clustersession.core.operations import (
     Cluster,
+    Conflicting,
     Ended,
+    Mistyped,
     Placement,
+    Refused,
     Rejected,
     Saved,
     SaveOutcome,
@@ -19,6 +23,7 @@ from clustersession.core.operations import (
     touch,
 )
 from clustersession.core.operations.saving import ROTATING_TRIES_MAX, TRIES_MAX
+from clustersession.core.record import Patch
 
 from ..play import REFUSED, SILENT, Played, Script, play
 from ..records import KEY, patch, pending, record, tombstone
@@ -360,3 +365,40 @@ def test_a_touch_tells_both_owners_and_waits_for_nobody() -> None:
     assert play(touch(cluster(), KEY, HERE), {}).log == ["tell a Touch", "tell b Touch"]
     assert play(touch(cluster(dead="b"), KEY, HERE), {}).log == ["tell a Touch"]
     assert play(touch(cluster(), KEY, Placement(1, ("a", None))), {}).log == ["tell a Touch"]
+
+
+# --- operations and expectations -------------------------------------------------------------------------------------------
+
+
+def test_the_backup_gets_what_the_master_made_of_an_operation() -> None:
+    """The result as a whole value: whatever the backup holds under the key, under one stamp both hold the same."""
+    counting = Patch(b"1", {"x": b"new"}, edits=(edit_of("incr", "n", 1),), expected={"n": b"\x04"})
+    numbered = calls.Applied(1, 4, ("a", "b"), results={"n": b"\x05"})
+    played = play(save(cluster(), KEY, HERE, counting), {("a", Apply): [numbered], ("b", Deliver): [calls.Held(4)]})
+    assert played.outcome == Saved(HERE, 4, copies=2)
+    delivered = Patch(b"1", {"x": b"new", "n": b"\x05"})
+    assert played.sent[:2] == [("a", Apply(KEY, 1, counting)), ("b", Deliver(KEY, 1, 4, ("a", "b"), delivered))]
+
+
+def test_after_a_failover_an_operation_is_carried_out_on_what_the_survivor_holds() -> None:
+    """The new master gets the operation itself, not the result of a master that nobody will hear of again."""
+    counting = Patch(b"1", {}, edits=(edit_of("incr", "n", 1),))
+    numbered = calls.Applied(2, 4, ("b", "e"), results={"n": b"\x09"})
+    script: Script = {**taken_over("b", "e"), ("a", Apply): [REFUSED], ("b", Apply): [numbered], ("e", Deliver): [calls.Held(4)]}
+    played = play(save(cluster(), KEY, HERE, counting), script)
+    assert played.outcome == Saved(Placement(2, ("b", "e")), 4, copies=2)
+    assert ("b", Apply(KEY, 2, counting)) in played.sent
+    assert ("e", Deliver(KEY, 2, 4, ("b", "e"), Patch(b"1", {"n": b"\x09"}))) in played.sent
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (calls.Differs("n"), Conflicting("n")),
+        (calls.Unsuitable("incr", "n", "str"), Mistyped("incr", "n", "str")),
+    ],
+)
+def test_what_the_master_refuses_is_asked_of_nobody_else(reply: calls.Reply, outcome: Refused) -> None:
+    """It has said no by what it holds; nothing is delivered."""
+    played = run({("a", Apply): [reply]})
+    assert (played.outcome, played.log) == (outcome, ["a Apply"])

@@ -1,0 +1,94 @@
+"""Adopt: a session of another system becomes one of ours, once, however many requests bring it at the same time.
+
+Its key is derived from the old system's own name for it, so all hosts come to the same one. A second record, the guard,
+remembers until the end of the adoption that this was done: whatever becomes of the session, the old cookie revives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..effects import Operation
+from ..placement import choose_backup
+from ..record import Key, Lifetime, Owners, Patch, Record, patched
+from .loading import load
+from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Saved, Target, Unavailable
+from .saving import create, new_owners, save
+
+ADOPTED_BEFORE: Final = "adopted before"
+
+
+class Claim(NamedTuple):
+    """Where the session of an old ID is kept, and its guard: one for each key of the ring, the signing one first."""
+
+    session: Key
+    guard: Key
+
+
+class Adopted(NamedTuple):
+    """What came of it, and under which of the claims."""
+
+    outcome: LoadOutcome
+    place: int
+
+
+def adopt(cluster: Cluster, claims: Sequence[Claim], session: Record, guard: Record) -> Operation[Adopted]:
+    """The session that the first request with this old ID has made, if there was one, else `session`, stored now.
+    `Ended`: it was adopted before, and is over."""
+    for place, claim in enumerate(claims):
+        outcome = yield from found_anywhere(cluster, claim.session)
+        if not isinstance(outcome, Lost):
+            return Adopted(outcome, place)
+    for claim in claims:
+        guarded = yield from found_anywhere(cluster, claim.guard)
+        if isinstance(guarded, Unavailable):
+            return Adopted(guarded, 0)
+        if not isinstance(guarded, Lost):
+            return Adopted(Ended(ADOPTED_BEFORE), 0)
+    outcome = yield from kept(cluster, claims[0].session, session)
+    if isinstance(outcome, Loaded):
+        guarded = yield from kept(cluster, claims[0].guard, guard)
+        if isinstance(guarded, Unavailable):
+            return Adopted(guarded, 0)
+    return Adopted(outcome, 0)
+
+
+def found_anywhere(cluster: Cluster, key: Key) -> Operation[LoadOutcome]:
+    """What is stored under a key that no cookie has named: whoever comes first in its order has it, or knows the way."""
+    return (yield from load(cluster, Target(key, None, None, single=False, floor=(0, 0), age=0.0)))
+
+
+def put(cluster: Cluster, key: Key, record: Record, change: Patch) -> Operation[bool]:
+    """Write `change` to the record under `key`; `record` is what there is from now on if there was none."""
+    outcome = yield from found_anywhere(cluster, key)
+    if isinstance(outcome, Loaded):
+        return isinstance((yield from save(cluster, key, outcome.placement, change)), Saved)
+    return isinstance(outcome, Lost) and isinstance((yield from create(cluster, key, record)), Saved)
+
+
+def first_record(
+    cluster: Cluster, key: Key, *, now: float, patch: Patch, created: float, lifetime: Lifetime, shared: bool = True
+) -> Record:
+    """What is stored under `key`. `shared`: several hosts may do that at the same time; its owners follow from the key, so
+    that they meet."""
+    owners = _first_owners(cluster, key) if shared else new_owners(cluster, key)
+    empty = Record(1, 0, owners, created=created, last_seen=now, lifetime=lifetime, base=1)
+    return patched(empty, patch, 1)
+
+
+def _first_owners(cluster: Cluster, key: Key) -> Owners:
+    master = choose_backup(cluster.view, key, zone="", without=(), near=()) or cluster.me
+    member = cluster.view.get(master)
+    zone = "" if member is None else member.zone
+    return master, choose_backup(cluster.view, key, zone=zone, without=(master,), near=(master,))
+
+
+def kept(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOutcome]:
+    """Stored, or what another request has stored meanwhile."""
+    saved = yield from create(cluster, key, record)
+    if isinstance(saved, Saved):
+        epoch, owners = saved.placement
+        return Loaded(record.but(epoch=epoch, owners=owners))
+    meanwhile = yield from found_anywhere(cluster, key)
+    return saved if isinstance(meanwhile, Lost) else meanwhile

@@ -1,0 +1,193 @@
+"""Sessions of before: what the cookie of another system amounts to here, and what ends with one of ours (design.md 10)."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.cookie import scan, set_cookie
+from ..core.effects import Operation, Outside
+from ..core.keyring import KeyRing
+from ..core.operations import Claim, Ended, Loaded, LoadOutcome, Lost, Unavailable, adopt, first_record, found_anywhere, kept, put
+from ..core.record import Lifetime, Record, live_items
+from ..core.session import Session
+from ..core.session_id import TOKEN_BYTES, store_key
+from ..core.values import decode_value, encode_value
+from ..errors import SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
+from ..sources.source import Legacy, Source
+from .stored import new_token, patch
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+GUARDED_S: Final = 400 * 86400.0  # without an end of the adoption: no browser keeps a cookie for longer (RFC 6265bis 5.5)
+DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
+NOBODY: Final = Lost(())
+log: Final = logging.getLogger("clustersession")
+
+
+class Adoption:
+    """One source of sessions of before, until `until` (Unix seconds; None: as long as it is configured).
+
+    `permanent_key`: where the framework keeps that its cookie outlives the browser.
+    """
+
+    def __init__(self, source: Source, until: float | None = None, *, permanent_key: str | None = None) -> None:
+        self.source, self.until, self._permanent_key = source, until, permanent_key
+
+    @property
+    def over(self) -> bool:
+        return self.until is not None and time() >= self.until
+
+    def cookie_in(self, fields: Sequence[bytes | str]) -> str | None:
+        """The one cookie of the old system among the Cookie fields; of several different ones none can be trusted."""
+        values = {value for _, value in scan(fields, (self.source.cookie_name,)) if value}
+        return values.pop() if len(values) == 1 and not self.over else None
+
+    # --- a session that comes with the old cookie --------------------------------------------------------------------------
+
+    def adopted(self, engine: Engine, cookie: str) -> Operation[tuple[LoadOutcome, bytes]]:
+        """The session that the old cookie stands for, and the token of its new ID."""
+        legacy = yield Outside(lambda: self.read(engine, cookie))
+        if not isinstance(legacy, Legacy):
+            return (NOBODY if legacy is None else legacy), b""
+        try:
+            items = {key: encode_value(value, key) for key, value in self.values(legacy).items()}
+        except ValueNotSupported as error:
+            engine.count("adoption_refused")
+            log.warning("a session of %s stays there: %s", self.source.name, error)
+            return NOBODY, b""
+        outcome, token = yield from (self._of_cookie if legacy.id is None else self._of_key)(engine, legacy, items)
+        if isinstance(outcome, Ended):
+            engine.count("adoption_dead")
+        elif isinstance(outcome, Loaded):
+            engine.count("session_adopted")
+        return outcome, token
+
+    def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | None:
+        """What the old system has; blocks."""
+        try:
+            return self.source.read(cookie, time())
+        except SourceUnavailable as error:
+            return Unavailable(str(error))
+        except SourceRefused as error:
+            engine.count("adoption_refused")
+            log.warning("a session of %s stays there: %s", self.source.name, error)
+            return None
+
+    def values(self, legacy: Legacy) -> dict[str, Any]:
+        """As our session will hold them."""
+        if legacy.persistent and self._permanent_key is not None:
+            return {**legacy.items, self._permanent_key: True}
+        return legacy.items
+
+    def _of_key(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
+        """The old cookie is a key, and all requests with it are of one session."""
+        assert legacy.id is not None
+        tokens = [self._derived(engine.ring(), kid, b"session", legacy.id) for kid in engine.ring().kids]
+        guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in engine.ring().kids]
+        claims = [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
+        session = self._record(engine, claims[0].session, legacy, items)
+        now = engine.now()
+        guard = first_record(
+            engine.cluster(), claims[0].guard, now=now, patch=patch(engine, {}, None), created=now, lifetime=self._window(now)
+        )
+        adopted = yield from adopt(engine.cluster(), claims, session, guard)
+        return adopted.outcome, tokens[adopted.place]
+
+    def _of_cookie(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
+        """The old cookie is the session: two equal ones stay two sessions, and a logout has ended those stamped before."""
+        principal = self.principal(engine, items)
+        if principal is not None:
+            dead = yield from self.ended_before(engine, principal, legacy)
+            if dead is not None:
+                return dead, b""
+        token = new_token(engine)
+        key = store_key(token)
+        record = self._record(engine, key, legacy, items)
+        return (yield from kept(engine.cluster(), key, record)), token
+
+    def _record(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes]) -> Record:
+        """Ages are carried over; an absolute limit counts from when the session really began."""
+        now, clock = engine.now(), time()
+        created = now - max(0.0, clock - (legacy.created or legacy.stamped or clock))
+        principal = self.principal(engine, items)
+        lifetime = engine.lifetime(created)
+        if lifetime.idle is None and legacy.expires is not None:
+            lifetime = Lifetime(None, min(lifetime.deadline or float("inf"), now + legacy.expires - clock))
+        record = first_record(
+            engine.cluster(),
+            key,
+            now=now,
+            patch=patch(engine, items, None),
+            created=created,
+            lifetime=lifetime,
+            shared=legacy.id is not None,
+        )
+        return record.but(principal=principal, auth_time=None if principal is None else created)
+
+    def principal(self, engine: Engine, items: Mapping[str, bytes]) -> str | None:
+        """Who is logged in, as our session would say."""
+        return Session(items).principal(engine.config.principal_keys)
+
+    def _derived(self, ring: KeyRing, kid: int, purpose: bytes, name: bytes) -> bytes:
+        """A token that nobody without the ring can compute, the same on all hosts."""
+        key = ring.get(kid)
+        assert key is not None
+        text = b"\0".join((b"adopted", purpose, self.source.name.encode(), name))
+        return hmac.digest(key.tag, text, "sha256")[:TOKEN_BYTES]
+
+    def _window(self, now: float) -> Lifetime:
+        return Lifetime(None, now + (GUARDED_S if self.until is None else max(0.0, self.until - time())))
+
+    # --- one of ours ends ----------------------------------------------------------------------------------------------------
+
+    def ended(self, engine: Engine, cookie: str | None, record: Record | None) -> Operation[None]:
+        """A session of ours was logged out: that of before goes with it. Raises `SessionUnavailable` if an old cookie of it
+        might come back to life."""
+        if cookie is not None:
+            yield Outside(lambda: self.end(engine, cookie))
+        principal = None if record is None else record.principal
+        if record is None or principal is None or not self.source.keyless or self.over:
+            return
+        device = live_items(record).get(DEVICE, b"")
+        changes = {device.hex(): encode_value(time())}
+        key = store_key(self._not_before(engine.ring(), engine.ring().signing.kid, principal))
+        now = engine.now()
+        change = patch(engine, changes, None)
+        first = first_record(engine.cluster(), key, now=now, patch=change, created=now, lifetime=self._window(now))
+        if not (yield from put(engine.cluster(), key, first, change)):
+            raise SessionUnavailable("that cookies of before are over could not be stored")
+
+    def set_cookie(self, engine: Engine, value: str, max_age_s: int | None) -> str:
+        """The Set-Cookie value of the old system's cookie, with the attributes of ours."""
+        return set_cookie(replace(engine.config.cookie, names=(self.source.cookie_name,)), value, max_age_s)
+
+    def end(self, engine: Engine, cookie: str) -> None:
+        """Log out in the old system; blocks."""
+        try:
+            self.source.end(cookie)
+        except SourceUnavailable as error:  # its guard keeps it dead here; what is left is for the old system's own expiry
+            engine.count("adoption_end_failed")
+            log.warning("a session of %s could not be ended there: %s", self.source.name, error)
+
+    def _not_before(self, ring: KeyRing, kid: int, principal: str) -> bytes:
+        return self._derived(ring, kid, b"not before", principal.encode())
+
+    def ended_before(self, engine: Engine, principal: str, legacy: Legacy) -> Operation[LoadOutcome | None]:
+        """Whether the user has logged out, on this device, since the cookie was stamped."""
+        device = legacy.items.get(DEVICE)
+        name = b"" if device is None else encode_value(device)
+        for kid in engine.ring().kids:
+            key = store_key(self._not_before(engine.ring(), kid, principal))
+            outcome = yield from found_anywhere(engine.cluster(), key)
+            if isinstance(outcome, Unavailable):
+                return outcome
+            data = live_items(outcome.record).get(name.hex()) if isinstance(outcome, Loaded) else None
+            if data is not None and (legacy.stamped is None or legacy.stamped <= float(str(decode_value(data)))):
+                return Ended("logged out since")
+        return None

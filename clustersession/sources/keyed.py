@@ -1,0 +1,121 @@
+"""Sessions whose cookie is a key: the state is in the old system's store.
+
+What is written goes to a session that is there, or under a new key from here: never under one that a browser brings and the
+store does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from ..errors import SourceRefused, SourceUnavailable
+from .cookies import UNWRITABLE
+from .forms import Form, Opened
+from .shelf import Kept, Shelf
+from .signing import Signer
+from .source import Legacy
+
+_ATTEMPTS: Final = 3
+
+
+class Ids(NamedTuple):
+    """The IDs of one library: what they look like, how a new one is made, and what signs them in the cookie, if anything does."""
+
+    pattern: re.Pattern[str]
+    new: Callable[[], str]
+    signer: Signer | None = None
+
+    def of_cookie(self, cookie: str) -> str | None:
+        """The ID in a cookie, or None if the library would not have made it."""
+        if self.signer is None:
+            text = cookie
+        else:
+            signed = self.signer.unsign(cookie)
+            text = "" if signed is None else signed.decode("ascii")
+        return text if self.pattern.fullmatch(text) else None
+
+    def to_cookie(self, each: str) -> str:
+        return each if self.signer is None else self.signer.sign(each.encode("ascii"))
+
+
+class KeyedSource:
+    """Sessions of one library in one store, under `prefix` and their ID. `lifetime_s` is for those that are written without an
+    end."""
+
+    keyless = False
+
+    def __init__(
+        self, name: str, cookie_name: str, shelf: Shelf, form: Form, ids: Ids, *, prefix: str = "", lifetime_s: float
+    ) -> None:
+        self.name, self.cookie_name = f"{name}-{shelf.kind}", cookie_name
+        self._shelf, self._form, self._ids, self._prefix, self._lifetime_s = shelf, form, ids, prefix, lifetime_s
+
+    def read(self, cookie: str, now: float) -> Legacy | None:
+        """The session that the cookie names. Raises `SourceUnavailable` and `SourceRefused`."""
+        key = self._key(cookie)
+        found = None if key is None else self._opened(key, now)
+        if key is None or found is None:
+            return None
+        kept, opened = found
+        stamped = kept.stamped if opened.stamped is None else opened.stamped
+        return Legacy(opened.items, key.encode(), stamped, opened.created, kept.expires, opened.persistent)
+
+    def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
+        """Keep this state until `expires` (Unix s; None: for the lifetime). The cookie to set if a new session had to be begun.
+
+        Raises `SourceUnavailable`, and `SourceRefused` for values that the store cannot hold and for a session that is refused
+        when it is read.
+        """
+        end = now + self._lifetime_s if expires is None else expires
+        key = None if cookie is None else self._key(cookie)
+        found = None if key is None else self._opened(key, now)
+        if (
+            key is not None
+            and found is not None
+            and self._put(key, self._encoded(items, found[1], now, end), end, now, new=False)
+        ):
+            return None
+        data = self._encoded(items, None, now, end)
+        for _ in range(_ATTEMPTS):
+            new = self._ids.new()
+            if self._put(self._prefix + new, data, end, now, new=True):
+                return self._ids.to_cookie(new)
+        raise SourceUnavailable(f"the old system's store ({self.name}) keeps no new session; it may be full")
+
+    def end(self, cookie: str) -> None:
+        """The session that the cookie names is no longer there. Raises `SourceUnavailable`."""
+        key = self._key(cookie)
+        if key is not None:
+            self._drop(key)
+
+    def _key(self, cookie: str) -> str | None:
+        found = self._ids.of_cookie(cookie)
+        return None if found is None else self._prefix + found
+
+    def _opened(self, key: str, now: float) -> tuple[Kept, Opened] | None:
+        kept = self._shelf.get(key, now)
+        if kept is None:
+            return None
+        try:
+            opened = self._form.decode(kept.data)
+        except ValueError:
+            return None
+        kept = kept._replace(expires=self._expires(kept, opened))
+        return None if kept.expires is not None and kept.expires <= now else (kept, opened)
+
+    def _encoded(self, items: Mapping[str, Any], before: Opened | None, now: float, expires: float) -> bytes:
+        try:
+            return self._form.encode(items, before, now, expires)
+        except UNWRITABLE as error:
+            raise SourceRefused(f"{self.name} cannot hold this session: {error}") from None
+
+    def _expires(self, kept: Kept, opened: Opened) -> float | None:
+        return kept.expires
+
+    def _put(self, key: str, data: bytes, expires: float, now: float, *, new: bool) -> bool:
+        return self._shelf.put(key, data, expires, now, new=new)
+
+    def _drop(self, key: str) -> None:
+        self._shelf.drop(key)

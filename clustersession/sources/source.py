@@ -1,0 +1,46 @@
+"""What a source of sessions of before has to offer: any library's, of which clustersession takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Legacy(NamedTuple):
+    """A session as the old system keeps it. Times are Unix seconds.
+
+    `items` are plain values, without the library's own bookkeeping. `id` names it in the old store; None where the cookie
+    is the session itself, so that several valid cookies of one session may be about.
+    """
+
+    items: dict[str, Any]
+    id: bytes | None
+    stamped: float | None = None  # when it was written, where that is known
+    created: float | None = None
+    expires: float | None = None  # when the old system ends it; None: it has no limit of its own
+    persistent: bool = False  # the old cookie outlives the browser
+
+
+class Source(Protocol):
+    """All of it blocks, and may be called from any thread."""
+
+    name: str  # for logs and counters
+    cookie_name: str
+    keyless: bool  # the cookie is the session itself
+
+    def read(self, cookie: str, now: float) -> Legacy | None:
+        """The session, or None for what the old system would not accept: unknown, forged, expired, garbage.
+
+        Raises `SourceUnavailable` if its store gives no answer, `SourceRefused` for a value that is not taken over (a pickle of
+        a type off the list); such a session stays with the old store.
+        """
+        ...
+
+    def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
+        """Keep this state under the same old session (None, or a dead one: a new one). The cookie to set, if it is another
+        one than the browser has. Raises `SourceUnavailable`, and `SourceRefused` for values that the old system cannot hold."""
+        ...
+
+    def end(self, cookie: str) -> None:
+        """It is logged out. Nothing to do where the cookie is the session itself. Raises `SourceUnavailable`."""
+        ...

@@ -1,0 +1,221 @@
+"""A site is switched over host by host while its users go on, and back again: nobody is logged out, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from cachelib import FileSystemCache
+from django.core import signing
+from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
+from flask import Flask
+from flask_session import Session as FlaskSessionExtension
+from itsdangerous import TimestampSigner
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as StarletteMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from clustersession.integrations.django import source
+from clustersession.integrations.flask import ClusterSession
+from clustersession.integrations.starlette import SessionMiddleware
+from clustersession.runtime import adoption, mirroring
+from clustersession.runtime.engine import Engine
+from clustersession.sources import StarletteCookie
+from clustersession.testing.in_process import InProcessCluster
+from tests.integrations import apps
+from tests.middleware.calling import call_asgi, call_wsgi
+
+MODES = ("off", "mirror", "on")
+CLICKS = 1200
+ENGINES = ("db", "cached_db", "signed_cookies")
+
+App = Callable[[str, str], Any]
+"""What a host answers to a path and a Cookie header."""
+MakeApp = Callable[[Engine, Path], App]
+
+
+class Clock:
+    """A click takes a second: signed cookies know no shorter time, and one of the second of a logout is refused."""
+
+    now = 1.8e9
+
+
+def _clicked(session: Any, path: str) -> Any:
+    if path == "/logout":
+        session.clear()
+        return {}
+    return apps.act(session, path)
+
+
+def _flask(extend: Callable[[Flask, Path], None]) -> MakeApp:
+    def make(engine: Engine, directory: Path) -> App:
+        app = Flask("shop")
+        app.secret_key = "not the cluster's"
+        extend(app, directory)
+        ClusterSession(app, engine, adopt=True)
+
+        @app.get("/")
+        @app.get("/<path:path>")
+        def anything(path: str = "") -> Any:
+            return {key: value for key, value in _clicked(flask.session, f"/{path}").items() if key != "_permanent"}
+
+        return lambda path, cookie: call_wsgi(app, path, cookie)
+
+    return make
+
+
+def _with_files(app: Flask, directory: Path) -> None:
+    app.config["SESSION_TYPE"] = "cachelib"
+    app.config["SESSION_CACHELIB"] = FileSystemCache(str(directory / "sessions"))
+    FlaskSessionExtension(app)
+
+
+def _django(engine: Engine, directory: Path) -> App:
+    return apps.django(engine)
+
+
+def _starlette(engine: Engine, directory: Path) -> App:
+    async def anything(request: Request) -> JSONResponse:
+        return JSONResponse(_clicked(request.session, request.url.path))
+
+    secret = "not the cluster's"
+    ours = Middleware(
+        SessionMiddleware,
+        config=engine,
+        adopt=StarletteCookie(secret),
+        before=lambda app: StarletteMiddleware(app, secret),
+    )
+    app = Starlette(routes=[Route("/{path:path}", anything)], middleware=[ours])
+    return lambda path, cookie: call_asgi(app, path, cookie)
+
+
+KINDS: dict[str, tuple[str, MakeApp]] = {
+    "Flask's cookies": ("session", _flask(lambda app, directory: None)),
+    "Flask-Session": ("session", _flask(_with_files)),
+    "Starlette's cookies": ("session", _starlette),
+    **{f"Django's {name}": ("sessionid", _django) for name in ENGINES},
+}
+
+
+class Site:
+    """Three hosts, each in a mode of its own."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.cluster = InProcessCluster()
+        self.old_cookie, self._make = KINDS[kind]
+        self._directory = directory
+        self.modes: dict[str, str] = {}
+        self.apps: dict[str, App] = {}
+        for name in "abc":
+            self.switch(name, "off")
+
+    def switch(self, name: str, mode: str) -> None:
+        """The host is started again, in this mode."""
+        engine = self.cluster[name].engine
+        engine.config = replace(engine.config, mode=mode)
+        self.apps[name], self.modes[name] = self._make(engine, self._directory), mode
+
+
+class User:
+    """A browser that knows what it must see."""
+
+    def __init__(self, site: Site, number: int, clock: Clock) -> None:
+        self.site, self.number, self.clock = site, number, clock
+        self.jar: dict[str, str] = {}
+        self.holds: dict[str, Any] = {}
+        self.stolen: list[dict[str, str]] = []  # before a logout on a host that is enabled
+
+    def get(self, host: str, path: str, jar: dict[str, str] | None = None) -> Any:
+        cookies = self.jar if jar is None else jar
+        answer = self.site.apps[host](path, "; ".join(f"{name}={value}" for name, value in cookies.items()))
+        assert answer.status == 200, answer
+        for text in answer.cookies if jar is None else ():
+            name, _, value = text.strip().partition(";")[0].partition("=")
+            if value in ("", '""'):
+                self.jar.pop(name, None)
+            elif name in ("cs", self.site.old_cookie):
+                self.jar[name] = value
+        return json.loads(answer.body)
+
+    def click(self, chance: random.Random, counts: Counter[str]) -> None:
+        site, host, what = self.site, chance.choice("abc"), chance.random()
+        self.clock.now += 1.0
+        if "_user_id" not in self.holds and what < 0.3:
+            self.holds["_user_id"] = f"user{self.number}"
+            self.get(host, f"/login/user{self.number}")
+            counts["logins"] += 1
+        elif "_user_id" in self.holds and what < 0.06:
+            self.stolen = [dict(self.jar), *self.stolen][:4] if site.modes[host] != "off" else self.stolen
+            self.get(host, "/logout")
+            self.holds = {}
+            counts["logouts"] += 1
+        elif what < 0.55:
+            item = f"{self.number}-{counts['items']}"
+            counts["items"] += 1
+            self.holds["cart"] = [*self.holds.get("cart", []), item]
+            self.get(host, f"/add/cart/{item}")
+        elif what < 0.65 and self.stolen and site.modes[host] != "off":
+            seen = self.get(host, "/", chance.choice(self.stolen))
+            assert "_user_id" not in seen, f"logged in again at {host}: {site.modes}"
+            counts["replays"] += 1
+            return
+        self.look(host)
+        counts[f"reads in {site.modes[host]}"] += 1
+
+    def look(self, host: str) -> None:
+        assert self.get(host, "/") == self.holds, f"at {host}: {self.site.modes}"
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    kind = str(request.param)
+    if not kind.startswith("Django"):
+        yield Site(kind, tmp_path)
+        return
+    engine = f"django.contrib.sessions.backends.{kind.partition(' ')[2]}"
+    installed = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.messages", "django.contrib.admin"]
+    with override_settings(CLUSTERSESSION_ADOPT_ENGINE=engine, INSTALLED_APPS=[*installed, "django.contrib.sessions"]):
+        call_command("migrate", "sessions", verbosity=0)
+        yield Site(kind, tmp_path)
+    source._current = None
+    connection.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (adoption, mirroring):
+        monkeypatch.setattr(module, "time", lambda: clock.now)
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: int(clock.now))
+    monkeypatch.setattr(signing.TimestampSigner, "timestamp", lambda _: signing.b62_encode(int(clock.now)))
+    monkeypatch.setattr("django.core.signing.time.time", lambda: clock.now)
+    return clock
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_site_is_switched_over_and_back(site: Site, clock: Clock, seed: int) -> None:
+    """Every host goes from `off` over `mirror` to `on` and back, one after the other, while users click on any of them."""
+    chance, counts = random.Random(seed), Counter[str]()
+    users = [User(site, number, clock) for number in range(12)]
+    steps = [(name, mode) for mode in ("mirror", "on", "mirror", "off") for name in "abc"]
+    for name, mode in [("a", "off"), *steps]:
+        if (name, mode) == steps[-3]:  # as the guide says: what was done in `on` is written back with the next request
+            for user in users:
+                user.look(chance.choice("abc"))
+        site.switch(name, mode)
+        for _ in range(CLICKS // len(steps)):
+            chance.choice(users).click(chance, counts)
+    assert min(counts[f"reads in {mode}"] for mode in MODES) > 20, counts
+    assert min(counts[what] for what in ("logins", "logouts", "replays")) > 5, counts

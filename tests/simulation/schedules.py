@@ -1,0 +1,44 @@
+"""What may happen in a seed: the arguments of `run_seed`, under a name. A mass run takes them in turn, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from clustersession.config import Timeouts
+
+from .faults import ALONE, CUTS, DRAINS, LONG, LOSSY, MORE_THAN_ONE, ONE_AT_A_TIME, RELAY, SLOW, SWIZZLE
+from .workload import SHORT_IDLE_S
+
+Schedule: TypeAlias = Mapping[str, Any]
+
+NEVER_DEAD_S: Final = 60.0
+SCHEDULES: Final[Mapping[str, Schedule]] = {
+    "one at a time": {"kinds": ONE_AT_A_TIME},
+    "drains": {"kinds": DRAINS},
+    "cuts": {"kinds": CUTS},
+    "swizzle": {"kinds": SWIZZLE},
+    "one host alone": {"kinds": (*ALONE, *LOSSY)},
+    "one after another": {"kinds": RELAY},
+    "short sessions": {"idle_s": SHORT_IDLE_S},
+    "long faults, short sessions": {"kinds": LONG, "idle_s": SHORT_IDLE_S},
+    "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY)},
+}
+# not in the mix: those that show one rule only, and one that is not promised
+APART: Final[Mapping[str, Schedule]] = {
+    "many calls fail at once": {"kinds": MORE_THAN_ONE},
+    "cuts that nobody takes for a death": {"kinds": CUTS, "nodes": 3, "timeouts": Timeouts(dead_s=NEVER_DEAD_S)},
+    "a lossy heal, and then only read": {"kinds": LOSSY, "write_below": 0.25},
+    "half done, and then only read": {"kinds": SLOW, "users": 20, "write_below": 0.25},
+}
+
+
+def mixed(seed: int) -> str:
+    """The schedule of this seed in a mass run: after so many seeds each has had its turn with each number of nodes."""
+    names = list(SCHEDULES)
+    return names[seed // 3 % len(names)]
+
+
+def schedule_of(name: str) -> Schedule:
+    """Raises `KeyError`."""
+    return SCHEDULES[name] if name in SCHEDULES else APART[name]
