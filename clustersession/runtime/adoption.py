@@ -13,10 +13,10 @@ from ..core.cookie import scan, set_cookie
 from ..core.effects import Operation, Outside
 from ..core.keyring import KeyRing
 from ..core.operations import Claim, Ended, Loaded, LoadOutcome, Lost, Unavailable, adopt, first_record, found_anywhere, kept, put
-from ..core.record import Lifetime, Record, live_items
+from ..core.record import Lifetime, Patch, Record, live_items
 from ..core.session import Session
 from ..core.session_id import TOKEN_BYTES, store_key
-from ..core.values import decode_value, encode_value
+from ..core.values import HIDDEN, decode_value, encode_value
 from ..errors import SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
 from ..sources.source import Legacy, Source
 from .stored import new_token, patch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GUARDED_S: Final = 400 * 86400.0  # without an end of the adoption: no browser keeps a cookie for longer (RFC 6265bis 5.5)
 DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
 NOBODY: Final = Lost(())
+NOBODYS: Final = f"{HIDDEN}adoption"  # the principal of records that are nobody's
 log: Final = logging.getLogger("clustersession")
 
 
@@ -92,10 +93,7 @@ class Adoption:
         guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in engine.ring().kids]
         claims = [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
         session = self._record(engine, claims[0].session, legacy, items)
-        now = engine.now()
-        guard = first_record(
-            engine.cluster(), claims[0].guard, now=now, patch=patch(engine, {}, None), created=now, lifetime=self._window(now)
-        )
+        guard = self._lasting(engine, claims[0].guard, patch(engine, {}, None))
         adopted = yield from adopt(engine.cluster(), claims, session, guard)
         return adopted.outcome, tokens[adopted.place]
 
@@ -141,8 +139,12 @@ class Adoption:
         text = b"\0".join((b"adopted", purpose, self.source.name.encode(), name))
         return hmac.digest(key.tag, text, "sha256")[:TOKEN_BYTES]
 
-    def _window(self, now: float) -> Lifetime:
-        return Lifetime(None, now + (GUARDED_S if self.until is None else max(0.0, self.until - time())))
+    def _lasting(self, engine: Engine, key: bytes, first: Patch) -> Record:
+        """What is kept until the end of the adoption. As if of a user, so that a full store does not drop it."""
+        now = engine.now()
+        until = now + (GUARDED_S if self.until is None else max(0.0, self.until - time()))
+        record = first_record(engine.cluster(), key, now=now, patch=first, created=now, lifetime=Lifetime(None, until))
+        return record.but(principal=NOBODYS)
 
     # --- one of ours ends ----------------------------------------------------------------------------------------------------
 
@@ -157,10 +159,8 @@ class Adoption:
         device = live_items(record).get(DEVICE, b"")
         changes = {device.hex(): encode_value(time())}
         key = store_key(self._not_before(engine.ring(), engine.ring().signing.kid, principal))
-        now = engine.now()
         change = patch(engine, changes, None)
-        first = first_record(engine.cluster(), key, now=now, patch=change, created=now, lifetime=self._window(now))
-        if not (yield from put(engine.cluster(), key, first, change)):
+        if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
             raise SessionUnavailable("that cookies of before are over could not be stored")
 
     def set_cookie(self, engine: Engine, value: str, max_age_s: int | None) -> str:

@@ -234,6 +234,18 @@ def test_an_old_cookie_stays_dead_when_the_tombstone_is_gone(tmp_path: Path, mon
     assert [site.browser(host, session=old).get("/").json for host in "abc"] == [{}] * 3
 
 
+def test_a_full_store_does_not_drop_what_keeps_old_cookies_dead(site: Site) -> None:
+    """Guards, and the time of a logout: only sessions of nobody are dropped."""
+    client = site.browser("a", session=site.old_login())
+    client.get("/")
+    client.get("/logout")
+    for node in site.cluster:
+        after = None
+        while batch := node.host.survey(after, 100):
+            assert all(record is None or record.ended or record.principal is not None for _, record in batch)
+            after = batch[-1][0]
+
+
 def test_after_the_end_of_the_adoption_nothing_is_adopted(site: Site) -> None:
     """CLUSTERSESSION_ADOPT_UNTIL."""
     old = site.old_login()
