@@ -3,6 +3,7 @@
 #   make lint     ruff, mypy, imports        make demo-check  the same without a page: kills hosts, counts what was lost
 #   make bench    what a session costs       make format      put the code into the one format
 #   make sim SEEDS=0-1999 SECONDS=120 JOBS=2    clusters in virtual time through faults, as many seeds as you like
+#   make drill    a site of three hosts is switched over from its old sessions and back, under load
 #   make suites   the session tests of Django, Flask and Starlette over our integrations (downloads their sources)
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,12 +14,15 @@ SEEDS ?= 0-1999
 SECONDS ?= 120
 JOBS ?= 2
 
-.PHONY: help test lint pytest sim suites ruff types imports format bench demo demo-check clean
+.PHONY: help test lint pytest sim suites ruff types imports format drill bench demo demo-check clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
 test: pytest
 lint: ruff types imports
+
+drill: $(READY)
+	$(BIN)/python -m pytest -s tests/end_to_end/drill_enabling.py $(ARGS)
 
 pytest: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

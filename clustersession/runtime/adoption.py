@@ -10,7 +10,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.cookie import scan, set_cookie
-from ..core.effects import Operation, Outside
+from ..core.effects import Operation, Outside, Wait
 from ..core.keyring import KeyRing
 from ..core.operations import Claim, Ended, Loaded, LoadOutcome, Lost, Unavailable, adopt, first_record, found_anywhere, kept, put
 from ..core.record import Lifetime, Patch, Record, live_items
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 GUARDED_S: Final = 400 * 86400.0  # without an end of the adoption: no browser keeps a cookie for longer (RFC 6265bis 5.5)
+TRIES_AGAIN: Final = 2
+AGAIN_S: Final = 0.2
 DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
 NOBODY: Final = Lost(())
 NOBODYS: Final = f"{HIDDEN}adoption"  # the principal of records that are nobody's
@@ -62,7 +64,12 @@ class Adoption:
             engine.count("adoption_refused")
             log.warning("a session of %s stays there: %s", self.source.name, error)
             return NOBODY, b""
-        outcome, token = yield from (self._of_cookie if legacy.id is None else self._of_key)(engine, legacy, items)
+        outcome, token = yield from self._stored(engine, legacy, items)
+        for _ in range(TRIES_AGAIN):  # a member may be suspect just now, and only a complete table can say "not adopted yet"
+            if not isinstance(outcome, Unavailable):
+                break
+            yield Wait(AGAIN_S)
+            outcome, token = yield from self._stored(engine, legacy, items)
         if isinstance(outcome, Ended):
             engine.count("adoption_dead")
         elif isinstance(outcome, Loaded):
@@ -85,6 +92,9 @@ class Adoption:
         if legacy.persistent and self._permanent_key is not None:
             return {**legacy.items, self._permanent_key: True}
         return legacy.items
+
+    def _stored(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
+        return (yield from (self._of_cookie if legacy.id is None else self._of_key)(engine, legacy, items))
 
     def _of_key(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
         """The old cookie is a key, and all requests with it are of one session."""
@@ -148,18 +158,20 @@ class Adoption:
 
     # --- one of ours ends ----------------------------------------------------------------------------------------------------
 
-    def ended(self, engine: Engine, cookie: str | None, record: Record | None) -> Operation[None]:
-        """A session of ours was logged out: that of before goes with it. Raises `SessionUnavailable` if an old cookie of it
-        might come back to life."""
+    def ended(self, engine: Engine, cookie: str | None, record: Record | None, at: float | None = None) -> Operation[None]:
+        """A session of ours was logged out (`at`: Unix seconds, None is now): that of before goes with it. Raises
+        `SessionUnavailable` if an old cookie of it might come back to life."""
         if cookie is not None:
             yield Outside(lambda: self.end(engine, cookie))
         principal = None if record is None else record.principal
         if record is None or principal is None or not self.source.keyless or self.over:
             return
-        device = live_items(record).get(DEVICE, b"")
-        changes = {device.hex(): encode_value(time())}
+        name = live_items(record).get(DEVICE, b"").hex()
+        if at is not None:
+            known = yield from self._logged_out(engine, principal, name)
+            at = max(at, known) if isinstance(known, float) else at
         key = store_key(self._not_before(engine.ring(), engine.ring().signing.kid, principal))
-        change = patch(engine, changes, None)
+        change = patch(engine, {name: encode_value(time() if at is None else at)}, None)
         if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
             raise SessionUnavailable("that cookies of before are over could not be stored")
 
@@ -181,13 +193,19 @@ class Adoption:
     def ended_before(self, engine: Engine, principal: str, legacy: Legacy) -> Operation[LoadOutcome | None]:
         """Whether the user has logged out, on this device, since the cookie was stamped."""
         device = legacy.items.get(DEVICE)
-        name = b"" if device is None else encode_value(device)
+        known = yield from self._logged_out(engine, principal, "" if device is None else encode_value(device).hex())
+        if isinstance(known, float):
+            return Ended("logged out since") if legacy.stamped is None or legacy.stamped <= known else None
+        return known
+
+    def _logged_out(self, engine: Engine, principal: str, device: str) -> Operation[float | Unavailable | None]:
+        """When the user has last logged out on this device."""
         for kid in engine.ring().kids:
             key = store_key(self._not_before(engine.ring(), kid, principal))
             outcome = yield from found_anywhere(engine.cluster(), key)
             if isinstance(outcome, Unavailable):
                 return outcome
-            data = live_items(outcome.record).get(name.hex()) if isinstance(outcome, Loaded) else None
-            if data is not None and (legacy.stamped is None or legacy.stamped <= float(str(decode_value(data)))):
-                return Ended("logged out since")
+            data = live_items(outcome.record).get(device) if isinstance(outcome, Loaded) else None
+            if data is not None:
+                return float(str(decode_value(data)))
         return None

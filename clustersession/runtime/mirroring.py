@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..core.effects import Operation, Outside
-from ..core.operations import Ended, Loaded, Unavailable
+from ..core.effects import Operation, Outside, Wait
+from ..core.operations import Loaded, Unavailable
 from ..core.record import Record
 from ..core.values import HIDDEN, decode_value, encode_value
 from ..errors import Corrupt, SourceError
 from ..sources.source import Legacy
 from .adopting import AdoptingVisit
+from .adoption import AGAIN_S, TRIES_AGAIN
 from .pipeline import Visit
 from .stored import end_session
 
@@ -140,6 +141,7 @@ class MirroringVisit(AdoptingVisit):
             case None:
                 self._engine.count("mirror_ended")
                 self.session.end()  # logged out there
+                self.ended_at = _a_moment_ago()
             case Legacy() if not source.keyless and cookie is not None and not mirror.knows(cookie):
                 yield from self._followed(cookie)  # logged in there, under another ID
             case Legacy():
@@ -163,10 +165,9 @@ class MirroringVisit(AdoptingVisit):
         engine, session = self._engine, self.session
         theirs = self._adoption.values(there)
         changed = mirror.changed(theirs, self._ours())
-        principal = self._adoption.principal(engine, {key: encode_value(value, key) for key, value in theirs.items()})
-        if principal is not None and not engine.principal_keys.isdisjoint(changed):
-            dead = yield from self._adoption.ended_before(engine, principal, there)
-            if isinstance(dead, Ended | Unavailable):
+        if not engine.principal_keys.isdisjoint(changed):
+            self.ended_at = _a_moment_ago()
+            if (yield from self._logged_out_since(there, theirs)):
                 return
         for key in changed:
             if key in theirs:
@@ -175,6 +176,21 @@ class MirroringVisit(AdoptingVisit):
                 del session[key]
         if changed:
             engine.count("mirror_merged")
+
+    def _logged_out_since(self, there: Legacy, theirs: Mapping[str, Any]) -> Operation[bool]:
+        """Whether it is a cookie from before a logout here that would bring the user back. Where that cannot be told now it
+        counts as one: the next request may tell."""
+        adoption, engine = self._adoption, self._engine
+        principal = adoption.principal(engine, {key: encode_value(value, key) for key, value in theirs.items()})
+        if principal is None or not adoption.source.keyless:
+            return False
+        dead = yield from adoption.ended_before(engine, principal, there)
+        for _ in range(TRIES_AGAIN):
+            if not isinstance(dead, Unavailable):
+                break
+            yield Wait(AGAIN_S)
+            dead = yield from adoption.ended_before(engine, principal, there)
+        return dead is not None
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 
@@ -234,3 +250,8 @@ class MirroringVisit(AdoptingVisit):
         if self._sent_back is None:
             return cookies
         return (*cookies, self._adoption.set_cookie(self._engine, self._sent_back, self.max_age_s))
+
+
+def _a_moment_ago() -> float:
+    """When somebody has logged out elsewhere, at the latest, as cookies count: who has logged in since must stay."""
+    return float(int(time()) - 1)

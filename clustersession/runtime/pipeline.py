@@ -63,6 +63,7 @@ class Visit:
     adopts = False  # there may be a session of before
     slides = True  # a persistent cookie is sent again before it runs out
     refused: Sequence[bytes | str] = ()  # the Cookie fields, if they hold no valid ID
+    ended_at: float | None = None  # Unix s: it was ended elsewhere
     old_cookie: str | None = None  # of the system that sessions are adopted from
 
     def __init__(
@@ -208,7 +209,7 @@ class Visit:
         """The session of before goes with it."""
         adoption = self._engine.adoption
         if adoption is not None:
-            yield from adoption.ended(self._engine, self.old_cookie, record)
+            yield from adoption.ended(self._engine, self.old_cookie, record, self.ended_at)
 
     def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
         """A change of a session that was rotated a moment ago is too late, unless it is a login: the answer of the one

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from .files import DjangoFiles
 from .forms import DjangoCacheForm, DjangoForm, Opened
@@ -18,6 +18,7 @@ from .signing import django_signer
 _ID: Final = re.compile(r"[a-z0-9]{8,40}")
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ID_LENGTH: Final = 32
+_EXPIRY: Final = "_session_expiry"
 _SALT: Final = "django.contrib.sessions.SessionStore"  # every engine's class has this name
 AGE_S: Final = 14 * 86400
 
@@ -31,12 +32,37 @@ def cache_prefix(engine: str, key_prefix: str = "", version: int = 1) -> str:
     return f"{key_prefix}:{version}:django.contrib.sessions.{engine}"
 
 
-class DjangoSession(KeyedSource):
+def _own_end(items: Mapping[str, Any], written: float, zone: tzinfo) -> float | None:
+    """What `set_expiry` has set: seconds from when it was `written`, or a time; None: the age counts."""
+    own = items.get(_EXPIRY)
+    if isinstance(own, int) and own:
+        return written + own
+    if not isinstance(own, str):
+        return None
+    try:
+        end = datetime.fromisoformat(own)
+    except ValueError:
+        return None
+    return (end.replace(tzinfo=zone) if end.tzinfo is None else end).timestamp()
+
+
+class _WithOwnEnd(KeyedSource):
+    """A session may have an end of its own, which counts in `zone` if it names none (with USE_TZ off)."""
+
+    _zone: tzinfo = UTC
+
+    def _end(self, items: Mapping[str, Any], now: float) -> float:
+        own = _own_end(items, now, self._zone)
+        return super()._end(items, now) if own is None else own
+
+
+class DjangoSession(_WithOwnEnd):
     """The engine `db`, or `cached_db` with `cache`, where the entry of a session that is written or ended is dropped; it is
     read from the database, which Django writes first.
 
     `fallbacks` is SECRET_KEY_FALLBACKS, `age_s` SESSION_COOKIE_AGE, `browser_close` SESSION_EXPIRE_AT_BROWSER_CLOSE;
-    `cached_as` is what `cache_prefix("cached_db", ...)` gives.
+    `cached_as` is what `cache_prefix("cached_db", ...)` gives. `zone` is what a session's own end without a zone is in (with
+    USE_TZ off).
     """
 
     def __init__(
@@ -50,10 +76,11 @@ class DjangoSession(KeyedSource):
         browser_close: bool = False,
         cache: Shelf | None = None,
         cached_as: str = cache_prefix("cached_db"),
+        zone: tzinfo = UTC,
     ) -> None:
         form = DjangoForm(django_signer([secret_key, *fallbacks], _SALT), browser_close=browser_close)
         super().__init__("django", cookie_name, shelf, form, Ids(_ID, _new_id), lifetime_s=age_s)
-        self._cache, self._cached_as = cache, cached_as
+        self._cache, self._cached_as, self._zone = cache, cached_as, zone
 
     def _put(self, key: str, data: bytes, expires: float, now: float, *, new: bool) -> bool:
         done = super()._put(key, data, expires, now, new=new)
@@ -68,7 +95,7 @@ class DjangoSession(KeyedSource):
 
 
 class DjangoFileSession(DjangoSession):
-    """The engine `file`. `zone` is what a session's own end without a zone is in (with USE_TZ off)."""
+    """The engine `file`, where what has an end of its own counts it from when the file was written."""
 
     def __init__(
         self,
@@ -83,25 +110,24 @@ class DjangoFileSession(DjangoSession):
     ) -> None:
         shelf = DjangoFiles(directory, cookie_name=cookie_name, age_s=age_s)
         super().__init__(
-            shelf, secret_key, fallbacks=fallbacks, age_s=age_s, cookie_name=cookie_name, browser_close=browser_close
+            shelf, secret_key, fallbacks=fallbacks, age_s=age_s, cookie_name=cookie_name, browser_close=browser_close, zone=zone
         )
-        self._zone = zone
+
+    def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
+        own = items.get(_EXPIRY)
+        if expires is not None and isinstance(own, int) and own:
+            expires += self._lifetime_s - own  # the file is dated for the age to end it, and this counts instead
+        return super().write(cookie, items, expires, now)
+
+    def _end(self, items: Mapping[str, Any], now: float) -> float:
+        return now + self._lifetime_s
 
     def _expires(self, kept: Kept, opened: Opened) -> float | None:
-        """`_session_expiry`: seconds from the last change, or a time; without it the age counts."""
-        own = opened.items.get("_session_expiry")
-        if isinstance(own, int) and own and kept.stamped is not None:
-            return kept.stamped + own
-        if not isinstance(own, str):
-            return kept.expires
-        try:
-            end = datetime.fromisoformat(own)
-        except ValueError:
-            return kept.expires
-        return (end.replace(tzinfo=self._zone) if end.tzinfo is None else end).timestamp()
+        own = None if kept.stamped is None else _own_end(opened.items, kept.stamped, self._zone)
+        return kept.expires if own is None else own
 
 
-class DjangoCache(KeyedSource):
+class DjangoCache(_WithOwnEnd):
     """The engine `cache` on Django's own Redis cache, or on django-redis as it is by default. `key_prefix` and `version` are
     the cache's KEY_PREFIX and VERSION."""
 
@@ -114,6 +140,7 @@ class DjangoCache(KeyedSource):
         age_s: float = AGE_S,
         cookie_name: str = "sessionid",
         browser_close: bool = False,
+        zone: tzinfo = UTC,
     ) -> None:
         super().__init__(
             "django-cache",
@@ -124,3 +151,4 @@ class DjangoCache(KeyedSource):
             prefix=cache_prefix("cache", key_prefix, version),
             lifetime_s=age_s,
         )
+        self._zone = zone

@@ -68,9 +68,9 @@ class KeyedSource:
         Raises `SourceUnavailable`, and `SourceRefused` for values that the store cannot hold and for a session that is refused
         when it is read.
         """
-        end = now + self._lifetime_s if expires is None else expires
         key = None if cookie is None else self._key(cookie)
         found = None if key is None else self._opened(key, now)
+        end = self._end(items, now) if expires is None else expires
         if (
             key is not None
             and found is not None
@@ -110,6 +110,10 @@ class KeyedSource:
             return self._form.encode(items, before, now, expires)
         except UNWRITABLE as error:
             raise SourceRefused(f"{self.name} cannot hold this session: {error}") from None
+
+    def _end(self, items: Mapping[str, Any], now: float) -> float:
+        """Of a session that is written now, as the library would say."""
+        return now + self._lifetime_s
 
     def _expires(self, kept: Kept, opened: Opened) -> float | None:
         return kept.expires

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DatabaseError, connection
@@ -34,6 +35,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     ):
         call_command("migrate", "sessions", verbosity=0)
         yield name
+    if "_storage_path" in FileStore.__dict__:
+        delattr(FileStore, "_storage_path")  # Django keeps the directory that it has seen first
     source._current = None
     connection.close()
 

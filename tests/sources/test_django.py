@@ -94,11 +94,17 @@ def redis_cache(redis_client: redis.Redis, redis_port: int) -> Iterator[RedisShe
         backend_object._cache.get_client(None, write=True).connection_pool.disconnect()
 
 
-@pytest.fixture(params=ENGINES)
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture
+def _project(tmp_path: Path) -> Iterator[None]:
+    """A fixture of its own: `redis_cache` overrides settings within, and has to be undone before."""
     keys = {"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": ["older"]}
     with override_settings(**keys, SESSION_EXPIRE_AT_BROWSER_CLOSE=False, SESSION_FILE_PATH=str(tmp_path)):
-        yield {"db": on_db, "cached_db": on_cached_db, "cache": on_cache, "file": on_files}[request.param](request)
+        yield
+
+
+@pytest.fixture(params=ENGINES)
+def pair(request: pytest.FixtureRequest, _project: None) -> Pair:
+    return {"db": on_db, "cached_db": on_cached_db, "cache": on_cache, "file": on_files}[request.param](request)
 
 
 def on_db(request: pytest.FixtureRequest) -> Pair:
@@ -222,10 +228,14 @@ def test_an_expiry_of_its_own_is_kept(pair: Pair, expiry: Any, left_s: int, pers
     assert legacy is not None
     assert legacy.expires == pytest.approx(now + left_s, abs=1.1)
     assert legacy.persistent == persistent
-    assert pair.ours.write(session.session_key, {**legacy.items, "user": "bob"}, legacy.expires, now) is None
-    again = pair.theirs.engine(session.session_key)
-    assert again["user"] == "bob"
-    assert again.get_expire_at_browser_close() != persistent
+    for expires in (None, legacy.expires):
+        assert pair.ours.write(session.session_key, {**legacy.items, "user": "bob"}, expires, now) is None
+        again = pair.theirs.engine(session.session_key)
+        assert again["user"] == "bob"
+        assert again.get_expire_at_browser_close() != persistent
+        kept = pair.ours.read(session.session_key, now)
+        assert kept is not None
+        assert kept.expires == pytest.approx(now + left_s, abs=1.1)
 
 
 @pytest.mark.parametrize("kind", ["db", "file"])
@@ -273,7 +283,9 @@ def test_a_retired_key_is_accepted_and_no_longer_signs(database: Path) -> None:
     assert DjangoSession(shelf, KEY).read(cookie, now) is not None
 
 
-def test_a_cached_session_is_not_read_from_the_cache_after_a_write(request: pytest.FixtureRequest) -> None:
+def test_a_cached_session_is_not_read_from_the_cache_after_a_write(
+    request: pytest.FixtureRequest, redis_cache: RedisShelf
+) -> None:
     """The entry is dropped, and Django fills it from the database again, with the same end."""
     client = request.getfixturevalue("redis_client")
     with override_settings(SECRET_KEY=KEY):

@@ -80,7 +80,7 @@ def on_sql(path: Path) -> Pair:
 def on_files(path: Path, hash_method: Any = hashlib.sha256) -> Pair:
     other = "md5" if hash_method is hashlib.sha256 else "sha256"
     shop, shelf = app(), CachelibFiles(path, hash_names=(hash_method().name, other))
-    shop.session_interface = CacheLibSessionInterface(shop, FileSystemCache(str(path), hash_method=hash_method))
+    shop.session_interface = CacheLibSessionInterface(shop, FileSystemCache(str(path), threshold=0, hash_method=hash_method))
     return Pair(FlaskLibrary(shop), FlaskSession(shelf, lifetime_s=LIFETIME_S), shelf)
 
 

@@ -26,7 +26,7 @@ from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create, new_owners, uns
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
 THAW_S: Final = 0.0
 REASON: Final = "rotated"
-CLOSED_TRIES_MAX: Final = 2
+CLOSED_TRIES_MAX: Final = 4
 
 
 def rotate(
@@ -81,6 +81,10 @@ def _closed(cluster: Cluster, key: Key, frozen: Record, grace: float | None) -> 
             case calls.Gone():
                 return Ended(reply.reason)
             case calls.Conflict():
+                again = yield from _frozen(cluster, key, Placement(reply.epoch, reply.owners))
+                if isinstance(again, Record) and (again.version, again.items) == (frozen.version, frozen.items):
+                    frozen = again  # only moved meanwhile, as by a drain
+                    continue
                 break
         result = (yield from moved(cluster, key, frozen.epoch, master, backup)) if backup else None
         match result:

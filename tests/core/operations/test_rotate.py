@@ -188,6 +188,24 @@ def test_the_new_one_is_withdrawn_if_the_old_one_cannot_be_ended() -> None:
     assert played.log[-2:] == ["tell a End", f"tell {BACKUP} End"]
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_session_that_is_moved_during_its_rotation_is_frozen_again_there(written: bool) -> None:
+    """A drain hands it over at this moment: the rotation goes on with what it has, unless somebody has written since."""
+    there = OLD.but(epoch=4, owners=("b", "c"), version=OLD.version + written)
+    script: Script = {
+        ("a", Freeze): [calls.Frozen(OLD)],
+        **STORES,
+        ("b", End): [calls.Conflict(4, ("b", "c"))],
+        ("b", Freeze): [calls.Frozen(there)],
+    }
+    if not written:
+        ended = calls.EndHeld(4, ("b", "c"))
+        script = {**script, ("b", End): [calls.Conflict(4, ("b", "c")), ended], ("c", End): [ended] * 2}
+    played = run(script)
+    assert isinstance(played.outcome, Unavailable if written else Rotated)
+    assert (End(NEW_KEY, "withdrawn", ("a", BACKUP)) in [call for _, call in played.calls(End)]) is written
+
+
 def test_a_single_copy_is_withdrawn_where_it_is() -> None:
     """There is one owner to tell."""
     script: Script = {
