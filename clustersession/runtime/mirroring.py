@@ -6,18 +6,19 @@ What such a host changes there is noticed by the contents of the last time that 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from ..core.effects import Operation, Outside, Wait
 from ..core.operations import Loaded, Unavailable
 from ..core.record import Record
 from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import Corrupt, SourceError
+from ..errors import Corrupt, SourceError, ValueNotSupported
 from ..sources.source import Legacy
 from .adopting import AdoptingVisit
 from .adoption import AGAIN_S, TRIES_AGAIN
@@ -26,6 +27,7 @@ from .stored import end_session
 
 if TYPE_CHECKING:
     from .adoption import Adoption
+    from .cookies import Ticket
     from .engine import Engine
     from .session import RequestSession
     from .stored import Stored
@@ -77,8 +79,24 @@ class Mirror:
 
 
 def print_of(value: Any) -> bytes:
-    """Of a value as JSON has it: what the old system made a list of a tuple is no change."""
-    return _print(msgspec.json.encode(value, enc_hook=repr, order="sorted"))
+    """Of a value as the poorest of the old systems gives it back: what became a list there was no change of a tuple."""
+    return _print(json.dumps(_plain(value), sort_keys=True).encode())
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key if isinstance(key, str) else str(_plain(key)): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case set() | frozenset():
+            return sorted(json.dumps(_plain(item), sort_keys=True) for item in value)
+        case datetime():  # to the second, in UTC: as Flask's cookie has it
+            moment = value.replace(microsecond=0, tzinfo=value.tzinfo or UTC)
+            return moment.astimezone(UTC).isoformat()
+        case None | bool() | int() | float() | str():
+            return value
+    return repr(value)
 
 
 def _print(data: bytes) -> bytes:
@@ -94,7 +112,7 @@ class MirroringVisit(AdoptingVisit):
         self,
         engine: Engine,
         adoption: Adoption,
-        ticket: Any,
+        ticket: Ticket | None,
         cookie: str | None,
         blocking: SyncDriver | None,
         session_type: type[RequestSession],
@@ -149,7 +167,7 @@ class MirroringVisit(AdoptingVisit):
 
     def _ours(self) -> dict[str, Any]:
         """Not what the app gets to see: this must not count as its look at them."""
-        return {key: decode_value(data) for key, data in self.session.stored_items.items()}
+        return _decoded(self.session.stored_items)
 
     def _followed(self, cookie: str) -> Operation[None]:
         """The one of before has ended or was given another ID, so ours ends too."""
@@ -164,10 +182,16 @@ class MirroringVisit(AdoptingVisit):
     def _merged(self, mirror: Mirror, there: Legacy) -> Operation[None]:
         engine, session = self._engine, self.session
         theirs = self._adoption.values(there)
+        try:
+            data = {key: encode_value(value, key) for key, value in theirs.items()}
+        except ValueNotSupported as error:
+            engine.count("adoption_refused")
+            log.warning("what was changed in a session of %s stays there: %s", self._adoption.source.name, error)
+            return
         changed = mirror.changed(theirs, self._ours())
         if not engine.principal_keys.isdisjoint(changed):
             self.ended_at = _a_moment_ago()
-            if (yield from self._logged_out_since(there, theirs)):
+            if (yield from self._logged_out_since(there, data)):
                 return
         for key in changed:
             if key in theirs:
@@ -177,11 +201,11 @@ class MirroringVisit(AdoptingVisit):
         if changed:
             engine.count("mirror_merged")
 
-    def _logged_out_since(self, there: Legacy, theirs: Mapping[str, Any]) -> Operation[bool]:
+    def _logged_out_since(self, there: Legacy, theirs: Mapping[str, bytes]) -> Operation[bool]:
         """Whether it is a cookie from before a logout here that would bring the user back. Where that cannot be told now it
         counts as one: the next request may tell."""
         adoption, engine = self._adoption, self._engine
-        principal = adoption.principal(engine, {key: encode_value(value, key) for key, value in theirs.items()})
+        principal = adoption.principal(engine, theirs)
         if principal is None or not adoption.source.keyless:
             return False
         dead = yield from adoption.ended_before(engine, principal, there)
@@ -225,7 +249,7 @@ class MirroringVisit(AdoptingVisit):
         principal = self._adoption.principal(engine, items)
         renewed = before is None or session.rotation is not None or principal != before.record.principal
         cookie = None if renewed else self.old_cookie
-        values = {key: decode_value(data) for key, data in items.items()}
+        values = _decoded(items)
         sent = yield Outside(lambda: self._write(cookie, values))
         if isinstance(sent, SourceError):
             engine.count("mirror_failed")
@@ -250,6 +274,15 @@ class MirroringVisit(AdoptingVisit):
         if self._sent_back is None:
             return cookies
         return (*cookies, self._adoption.set_cookie(self._engine, self._sent_back, self.max_age_s))
+
+
+def _decoded(items: Mapping[str, bytes]) -> dict[str, Any]:
+    """Without what this release does not understand: it stays as it is, here."""
+    found = {}
+    for key, data in items.items():
+        with suppress(Corrupt):
+            found[key] = decode_value(data)
+    return found
 
 
 def _a_moment_ago() -> float:
