@@ -18,7 +18,7 @@ DEADLINE_S = 30.0
 _PR_SET_PDEATHSIG = 1
 _ENDED = ("", "Z", "X")
 _COMPLAINT = re.compile(r"Traceback|Exception ignored|ResourceWarning|RuntimeWarning|\b(?:ERROR|CRITICAL)\b|never awaited")
-_SERVERS_OWN = re.compile(r"ResourceWarning: (?:Enable tracemalloc|unclosed <socket(?!.*raddr=))")
+_SERVERS_OWN = re.compile(r"ResourceWarning.*(?:Enable tracemalloc|unclosed <socket(?!.*raddr=))")
 
 T = TypeVar("T")
 
