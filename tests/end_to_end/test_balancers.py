@@ -121,10 +121,7 @@ def test_nobody_misses_a_host_that_is_killed_drained_or_restarted(balancer: Bala
         comes_back("n2")
         goes_on("when it is back")
     print(f"{balancer.kind}: {crowd.answered} requests, {len(crowd.errors)} errors; local reads:", ", ".join(shares))
-    # a server that ends has connections in its queue that it never takes: who is cut there is told so, and nothing was done
-    cut = [each for each in crowd.errors if "502: " in each and " /look " in each]
-    assert crowd.errors == cut
-    assert len(cut) <= 1
+    assert crowd.errors == []
 
 
 def test_what_a_host_has_accepted_is_sent_to_no_other(balancer: Balancer, running: Cluster) -> None:

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Caller:
-    """The connections of one thread. Asks again on a fresh one where one was closed meanwhile, as browsers do."""
+    """The connections of one thread. Asks once more on a fresh one where a kept one was closed meanwhile, as browsers do."""
 
     def __init__(self) -> None:
         self._kept: dict[Address, http.client.HTTPConnection] = {}
@@ -44,15 +44,11 @@ class Caller:
         """The same with these cookies, which stay as they are."""
         target = f"{path}?{urlencode(query)}" if query else path
         kept = self._kept.pop(at, None)
-        for connection in (
-            kept,
-            http.client.HTTPConnection(*at, timeout=GIVEN_UP_S),
-        ):  # a worker that ends takes none of its queue
-            if connection is not None:
-                try:
-                    return self._asked(connection, at, target, cookies)
-                except _CLOSED:
-                    pass
+        if kept is not None:
+            try:
+                return self._asked(kept, at, target, cookies)
+            except _CLOSED:
+                pass
         return self._asked(http.client.HTTPConnection(*at, timeout=GIVEN_UP_S), at, target, cookies)
 
     def _asked(self, connection: http.client.HTTPConnection, at: Address, target: str, cookies: list[str]) -> Answer:

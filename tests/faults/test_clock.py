@@ -78,5 +78,5 @@ def test_clocks_that_step_by_an_hour_log_nobody_out(cluster: Cluster) -> None:
             assert lost(users, cluster.hosts) == []
             set_clock(ahead, HOUR_S)
     print(f"{load.done.total()} requests with wrong clocks, {len(load.refused)} to be repeated")
-    load.assert_fine(at_least=200, refused=2)  # a call under way while a clock steps is refused as too old
+    load.assert_fine(at_least=200)
     assert cluster.complaints() == []

@@ -103,7 +103,7 @@ def test_parallel_writers_on_three_hosts_count_exactly(writers: int) -> None:
         assert set(everybody) <= found.keys()
 
 
-@pytest.mark.parametrize("writers", [2, 8])
+@pytest.mark.parametrize("writers", [2, 8, 32])
 @pytest.mark.parametrize("role", ["master", "backup"])
 def test_with_one_owner_killed_they_still_count_exactly(writers: int, role: str) -> None:
     """Each acked request counts once, and one whose answer is unknown at most once."""
