@@ -56,8 +56,10 @@ class Adoption:
     def adopted(self, engine: Engine, cookie: str) -> Operation[tuple[LoadOutcome, bytes]]:
         """The session that the old cookie stands for, and the token of its new ID."""
         legacy = yield Outside(lambda: self.read(engine, cookie))
+        if isinstance(legacy, Unavailable):
+            return legacy, b""
         if not isinstance(legacy, Legacy):
-            return (NOBODY if legacy is None else legacy), b""
+            return NOBODY, b""
         try:
             items = {key: encode_value(value, key) for key, value in self.values(legacy).items()}
         except ValueNotSupported as error:
@@ -76,8 +78,8 @@ class Adoption:
             engine.count("session_adopted")
         return outcome, token
 
-    def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | None:
-        """What the old system has; blocks."""
+    def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | SourceRefused | None:
+        """What the old system has; blocks. `SourceRefused`: there is a session, and it is not taken over."""
         try:
             return self.source.read(cookie, time())
         except SourceUnavailable as error:
@@ -85,7 +87,7 @@ class Adoption:
         except SourceRefused as error:
             engine.count("adoption_refused")
             log.warning("a session of %s stays there: %s", self.source.name, error)
-            return None
+            return error
 
     def values(self, legacy: Legacy) -> dict[str, Any]:
         """As our session will hold them."""
@@ -199,7 +201,8 @@ class Adoption:
         return known
 
     def _logged_out(self, engine: Engine, principal: str, device: str) -> Operation[float | Unavailable | None]:
-        """When the user has last logged out on this device."""
+        """When the user has last logged out on this device; hosts may sign with different keys for a while."""
+        latest: float | None = None
         for kid in engine.ring().kids:
             key = store_key(self._not_before(engine.ring(), kid, principal))
             outcome = yield from found_anywhere(engine.cluster(), key)
@@ -207,5 +210,6 @@ class Adoption:
                 return outcome
             data = live_items(outcome.record).get(device) if isinstance(outcome, Loaded) else None
             if data is not None:
-                return float(str(decode_value(data)))
-        return None
+                at = float(str(decode_value(data)))
+                latest = at if latest is None else max(latest, at)
+        return latest

@@ -15,10 +15,10 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation, Outside, Wait
-from ..core.operations import Loaded, Unavailable
+from ..core.operations import Loaded, LoadOutcome, Unavailable
 from ..core.record import Record
 from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import Corrupt, SourceError, ValueNotSupported
+from ..errors import Corrupt, SourceError, SourceRefused, ValueNotSupported
 from ..sources.source import Legacy
 from .adopting import AdoptingVisit
 from .adoption import AGAIN_S, TRIES_AGAIN
@@ -154,7 +154,7 @@ class MirroringVisit(AdoptingVisit):
             return
         there = None if cookie is None else (yield Outside(lambda: self._adoption.read(self._engine, cookie)))
         match there:
-            case Unavailable():
+            case Unavailable() | SourceRefused():
                 self._engine.count("mirror_failed")
             case None:
                 self._engine.count("mirror_ended")
@@ -170,14 +170,26 @@ class MirroringVisit(AdoptingVisit):
         return _decoded(self.session.stored_items)
 
     def _followed(self, cookie: str) -> Operation[None]:
-        """The one of before has ended or was given another ID, so ours ends too."""
-        if self._stored is not None:
-            yield from end_session(self._engine, self._stored.key, self._stored.placement)
+        """The one of before has ended or was given another ID, so ours ends too, once it is known what came after it."""
+        before = self._stored
         self._cookie, self._outcome, self._stored = cookie, None, None
         yield from AdoptingVisit.load(self)
+        if isinstance(self._outcome, Unavailable):
+            self._unknown(self._outcome)
+            return
+        if before is not None:
+            yield from end_session(self._engine, before.key, before.placement)
         if isinstance(self._outcome, Loaded):
             self._mirror = Mirror.of(self._outcome.record)
             self._behind = self._mirror is None
+
+    def _unknown(self, outcome: Unavailable) -> None:
+        """What was loaded is not the whole truth: the app gets to see nothing of it."""
+        self._outcome, self._stored, self._behind = outcome, None, False
+        if self._engine.anonymous:
+            self.session.fill({})
+        else:
+            self.session.unload(self._demand)
 
     def _merged(self, mirror: Mirror, there: Legacy) -> Operation[None]:
         engine, session = self._engine, self.session
@@ -191,7 +203,10 @@ class MirroringVisit(AdoptingVisit):
         changed = mirror.changed(theirs, self._ours())
         if not engine.principal_keys.isdisjoint(changed):
             self.ended_at = _a_moment_ago()
-            if (yield from self._logged_out_since(there, data)):
+            dead = yield from self._logged_out_since(there, data)
+            if isinstance(dead, Unavailable):
+                self._unknown(dead)
+            if dead is not None:
                 return
         for key in changed:
             if key in theirs:
@@ -201,20 +216,19 @@ class MirroringVisit(AdoptingVisit):
         if changed:
             engine.count("mirror_merged")
 
-    def _logged_out_since(self, there: Legacy, theirs: Mapping[str, bytes]) -> Operation[bool]:
-        """Whether it is a cookie from before a logout here that would bring the user back. Where that cannot be told now it
-        counts as one: the next request may tell."""
+    def _logged_out_since(self, there: Legacy, theirs: Mapping[str, bytes]) -> Operation[LoadOutcome | None]:
+        """Whether it is a cookie from before a logout here that would bring the user back."""
         adoption, engine = self._adoption, self._engine
         principal = adoption.principal(engine, theirs)
         if principal is None or not adoption.source.keyless:
-            return False
+            return None
         dead = yield from adoption.ended_before(engine, principal, there)
         for _ in range(TRIES_AGAIN):
             if not isinstance(dead, Unavailable):
                 break
             yield Wait(AGAIN_S)
             dead = yield from adoption.ended_before(engine, principal, there)
-        return dead is not None
+        return dead
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,13 @@ class RequestSession(Session):
         self._created_age_s, self._auth_age_s, self._stored = created_age_s, auth_age_s, stored
         self._demand = None  # with it goes the cycle of references between request and session
 
+    def unload(self, demand: Callable[[], None]) -> None:
+        """As before it was loaded: the next look at it asks `demand`, which says why there is nothing to see."""
+        self._values.clear()
+        for name in _LOADED:
+            delattr(self, name)
+        self._demand, self._stored = demand, None
+
     @property
     def is_lent(self) -> bool:
         """Whether the app has had a value in its hands that it can go on changing in place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from flask import Flask
 from flask_session import Session as FlaskSessionExtension
 from werkzeug.test import Client, TestResponse
 
+from clustersession.core.operations import Unavailable
 from clustersession.core.replica import TOMBSTONE_KEPT_S
-from clustersession.errors import SourceUnavailable
+from clustersession.errors import SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
+from clustersession.runtime.adoption import Adoption
 from clustersession.testing.in_process import InProcessCluster
 
 OLD = "session"
@@ -291,3 +294,43 @@ def test_a_permanent_session_stays_one(site: Site) -> None:
     assert old is not None
     answer = site.browser("a", session=old.value).get("/")
     assert "Max-Age=259200" in next(text for text in answer.headers.getlist("Set-Cookie") if text.startswith("cs="))
+
+
+def mirroring(site: Site) -> None:
+    for node in site.cluster:
+        node.engine.config = replace(node.engine.config, mode="mirror")
+
+
+def test_an_old_session_that_is_not_taken_over_logs_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is not enabled has put something in it that is refused: the cluster goes on with what it has."""
+    site = Site("files", tmp_path)
+    mirroring(site)
+    client = site.browser("a", session=site.old_login())
+    assert (client.get("/").json or {})["_user_id"] == "7"
+
+    def refused(*_: object) -> None:
+        raise SourceRefused("a pickle of a type off the list")
+
+    monkeypatch.setattr(InterfaceSource, "read", refused)
+    assert (client.get("/").json or {})["_user_id"] == "7"
+    monkeypatch.undo()
+    assert (client.get("/").json or {})["_user_id"] == "7"
+
+
+def test_what_cannot_be_told_of_a_new_login_elsewhere_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser brings another old cookie than the last one: what was loaded of ours is not shown in its place."""
+    site = Site("files", tmp_path)
+    mirroring(site)
+    client = site.browser("a", session=site.old_login())
+    client.get("/")
+    client.set_cookie(OLD, site.old_login("8"))
+
+    def unknown(*_: object) -> Any:
+        return Unavailable("nobody can tell"), b""
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adoption, "_stored", unknown)
+        answer = client.get("/")
+    assert (answer.status_code, answer.headers.getlist("Set-Cookie")) == (503, [])
+    assert (client.get("/").json or {})["_user_id"] == "8"
