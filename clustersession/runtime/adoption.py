@@ -101,8 +101,8 @@ class Adoption:
     def _of_key(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
         """The old cookie is a key, and all requests with it are of one session."""
         assert legacy.id is not None
-        tokens = [self._derived(engine.ring(), kid, b"session", legacy.id) for kid in engine.ring().kids]
-        guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in engine.ring().kids]
+        tokens = [self._derived(engine.ring(), kid, b"session", legacy.id) for kid in _kids(engine)]
+        guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in _kids(engine)]
         claims = [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
         session = self._record(engine, claims[0].session, legacy, items)
         guard = self._lasting(engine, claims[0].guard, patch(engine, {}, None))
@@ -172,7 +172,7 @@ class Adoption:
         if at is not None:
             known = yield from self._logged_out(engine, principal, name)
             at = max(at, known) if isinstance(known, float) else at
-        key = store_key(self._not_before(engine.ring(), engine.ring().signing.kid, principal))
+        key = store_key(self._not_before(engine.ring(), _kids(engine)[0], principal))
         change = patch(engine, {name: encode_value(time() if at is None else at)}, None)
         if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
             raise SessionUnavailable("that cookies of before are over could not be stored")
@@ -203,7 +203,7 @@ class Adoption:
     def _logged_out(self, engine: Engine, principal: str, device: str) -> Operation[float | Unavailable | None]:
         """When the user has last logged out on this device; hosts may sign with different keys for a while."""
         latest: float | None = None
-        for kid in engine.ring().kids:
+        for kid in _kids(engine):
             key = store_key(self._not_before(engine.ring(), kid, principal))
             outcome = yield from found_anywhere(engine.cluster(), key)
             if isinstance(outcome, Unavailable):
@@ -213,3 +213,9 @@ class Adoption:
                 at = float(str(decode_value(data)))
                 latest = at if latest is None else max(latest, at)
         return latest
+
+
+def _kids(engine: Engine) -> tuple[int, ...]:
+    """Of the ring, first the one that every live member has: two hosts in the middle of a key change come to the same session."""
+    signing = engine.cookies.signing().kid
+    return (signing, *(kid for kid in engine.ring().kids if kid != signing))

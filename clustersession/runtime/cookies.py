@@ -136,7 +136,7 @@ class Cookies:
 
     def tags(self, owners: Owners, kid: int) -> tuple[str, str | None]:
         """The tags of master and backup, made with the key `kid`."""
-        key = self.ring().get(kid) or self._signing()
+        key = self.ring().get(kid) or self.signing()
         master, backup = owners
         return self._tag(key, master), None if backup is None else self._tag(key, backup)
 
@@ -149,7 +149,7 @@ class Cookies:
             self._tags.put((key.kid, identity, port), tag)
         return tag
 
-    def _signing(self) -> Key:
+    def signing(self) -> Key:
         """The newest key that every live member has announced; alone, or before the node runs, the first."""
         ring, kid = self.ring(), self._host.board.signing_kid
         return (None if kid is None else ring.get(kid)) or ring.signing
@@ -159,7 +159,7 @@ class Cookies:
         return set_cookie(self._config, self.id_text(token, owners, floor), max_age_s)
 
     def id_text(self, token: bytes, owners: Owners, floor: tuple[int, int]) -> str:
-        key = self._signing()
+        key = self.signing()
         master, backup = self.tags(owners, key.kid)
         epoch, version = floor
         return encode(

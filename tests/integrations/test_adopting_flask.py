@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import msgspec
 import pytest
 from cachelib import FileSystemCache
 from flask import Flask
 from flask_session import Session as FlaskSessionExtension
 from werkzeug.test import Client, TestResponse
 
+from clustersession.core.keyring import KeyRing
 from clustersession.core.operations import Unavailable
 from clustersession.core.replica import TOMBSTONE_KEPT_S
 from clustersession.errors import SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption
-from clustersession.testing.in_process import InProcessCluster
+from clustersession.runtime.board import write_board
+from clustersession.settings import new_key
+from clustersession.testing.in_process import SECRET, InProcessCluster
 
 OLD = "session"
 VALUES = {"_user_id": "7", "cart": ["apple", "pear"], "paid": (1, 2), "seen": 3}
@@ -334,3 +338,15 @@ def test_what_cannot_be_told_of_a_new_login_elsewhere_is_503(tmp_path: Path, mon
         answer = client.get("/")
     assert (answer.status_code, answer.headers.getlist("Set-Cookie")) == (503, [])
     assert (client.get("/").json or {})["_user_id"] == "8"
+
+
+def test_hosts_in_the_middle_of_a_key_change_adopt_one_session(tmp_path: Path) -> None:
+    """One has the new key already, and no host signs with it before all have."""
+    site = Site("files", tmp_path)
+    both = KeyRing.parse(f"{new_key(2)},{SECRET}")
+    ahead = site.cluster["a"]
+    ahead.engine.ring = ahead.engine.cookies.ring = lambda: both
+    write_board(ahead.store, msgspec.structs.replace(ahead.host.board, signing_kid=1))
+    old = site.old_login()
+    site.browser("a", session=old).get("/set/theme/dark")
+    assert (site.browser("b", session=old).get("/").json or {}).get("theme") == "dark"

@@ -22,7 +22,7 @@ class HandleCookies(Cookies):
         ticket = super().ticket_of_handle(handle)
         if ticket is None:
             return None
-        signing, key = self._signing(), ticket.sid.key
+        signing, key = self.signing(), ticket.sid.key
         master, _ = self.tags((self._host.me, None), signing.kid)
         born = int(time()) // 60
         sid = SessionId(kid=signing.kid, born=born, token=_Key(key), master=master, backup=None, epoch=0, version=0, key=key)
