@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from .record import (
     Ending,
-    Item,
     Owners,
     Record,
     accepted,
     ended,
-    merged_items,
+    merged,
     newer_items,
     pointer_to,
     rank,
@@ -42,8 +41,8 @@ def absorb(mine: Record | None, theirs: Record, me: str, source: str | None = No
     if same_history(mine, theirs):
         return _same_history(mine, theirs, me, source)
     if rank(theirs) < rank(mine):
-        merged = _merged_as_master(mine, theirs.items, me)
-        return merged._replace(better=merged.record)
+        result = _merged_as_master(mine, theirs, me)
+        return result._replace(better=result.record)
     return _outranked(mine, theirs, me)
 
 
@@ -74,29 +73,26 @@ def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
         # it ranks below what it was, so that whatever comes next of its own epoch wins over it; who may have that is told
         marked = mine.but(accepted=False, base=min(mine.base, mine.epoch - 1))
         return Absorption(marked, hint=owners_but(theirs.owners, me))
-    merged = _merged_as_master(mine, theirs.items, me)
-    return merged._replace(better=mine if rank(mine) > rank(theirs) else None)
+    result = _merged_as_master(mine, theirs, me)
+    return result._replace(better=mine if rank(mine) > rank(theirs) else None)
 
 
 def _same_history(mine: Record, theirs: Record, me: str, source: str | None) -> Absorption:
     # only the master may conclude it: the backup cannot know whether the master has moved on since it sent this
     settled = mine.accepted or theirs.accepted or (me == mine.master and source == mine.owners[1])
     if theirs.version > mine.version and not mine.pointer:
-        items = merged_items(theirs.items, mine.items)
-        kept = theirs.but(items=items, last_seen=max(mine.last_seen, theirs.last_seen))
+        kept = merged(theirs, mine).but(last_seen=max(mine.last_seen, theirs.last_seen))
         return Absorption(accepted(kept) if settled else kept)
     better = mine if mine.version > theirs.version else None
-    merged = _merged_as_master(accepted(mine) if settled else mine, theirs.items, me)
-    return merged._replace(better=merged.record if merged.hint else better)
+    result = _merged_as_master(accepted(mine) if settled else mine, theirs, me)
+    return result._replace(better=result.record if result.hint else better)
 
 
-def _merged_as_master(mine: Record, theirs: dict[str, Item], me: str) -> Absorption:
+def _merged_as_master(mine: Record, theirs: Record, me: str) -> Absorption:
     """Only the master numbers: it alone makes a version of what another history adds."""
-    extra = newer_items(theirs, mine.items)
-    if not extra or mine.pointer or mine.master != me:
+    if mine.pointer or mine.master != me or not newer_items(theirs.items, mine.items):
         return Absorption(mine)
-    merged = mine.but(items=merged_items(mine.items, extra), version=mine.version + 1)
-    return Absorption(merged, hint=owners_but(mine.owners, me))
+    return Absorption(merged(mine, theirs).but(version=mine.version + 1), hint=owners_but(mine.owners, me))
 
 
 def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
@@ -108,13 +104,13 @@ def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
     if me not in theirs.owners:
         settled = theirs.accepted and theirs.owners[1] is not None
         retained = extra if settled else mine.items
-        return Absorption(pointer_to(theirs, retained), hint=told)
+        return Absorption(pointer_to(theirs, retained, mine.patches), hint=told)
     if not extra:
         return Absorption(theirs, hint=former)
     if theirs.owners[0] == me:
-        merged = _merged_as_master(theirs.but(version=max(theirs.version, mine.version)), extra, me)
-        return merged._replace(hint=(*former, *merged.hint))
-    return Absorption(theirs.but(items=merged_items(theirs.items, extra)), hint=told)
+        result = _merged_as_master(theirs.but(version=max(theirs.version, mine.version)), mine, me)
+        return result._replace(hint=(*former, *result.hint))
+    return Absorption(merged(theirs, mine), hint=told)
 
 
 def owners_but(owners: Owners, me: str) -> tuple[str, ...]:

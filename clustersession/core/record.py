@@ -155,6 +155,28 @@ def merged_items(a: dict[str, Item], b: dict[str, Item]) -> dict[str, Item]:
     return {**a, **newer_items(b, a)}
 
 
+def merged(record: Record, other: Record) -> Record:
+    """`record` with the newer values of `other`, and with the ids of the patches they come from: a patch that is repeated
+    must not count again on top of its own result."""
+    return record.but(items=merged_items(record.items, other.items), patches=_ids_merged(record, other))
+
+
+def _ids_merged(record: Record, other: Record) -> tuple[bytes, ...]:
+    """Those of each copy of which nothing is overwritten. If both lose something it shows of no patch whether it counts."""
+    overwritten = _overwrites(other.items, record.items), _overwrites(record.items, other.items)
+    match overwritten:
+        case (True, False):
+            return other.patches
+        case (False, False):
+            both = dict.fromkeys((*other.patches, *record.patches))
+            return tuple(both)[-COUNTING_IDS_KEPT:]
+    return record.patches
+
+
+def _overwrites(newer: dict[str, Item], older: dict[str, Item]) -> bool:
+    return not older.keys().isdisjoint(newer_items(newer, older))
+
+
 def live_items(record: Record) -> dict[str, bytes]:
     """What the app may see of it."""
     return {name: value for name, (_, value) in record.items.items() if value is not None and not name.startswith(HIDDEN)}
@@ -215,9 +237,10 @@ def ended(record: Record, ending: Ending) -> Record:
     )
 
 
-def pointer_to(record: Record, retained: dict[str, Item] = {}) -> Record:  # noqa: B006  (never changed)
-    """What an ex-owner keeps: where the session went; `retained` until two nodes hold the new epoch (finding F15)."""
-    return record.but(pointer=True, items=retained, patches=(), frozen_until=None)
+def pointer_to(record: Record, retained: dict[str, Item] = {}, patches: tuple[bytes, ...] = ()) -> Record:  # noqa: B006  (never changed)
+    """What an ex-owner keeps: where the session went; `retained` until two nodes hold the new epoch (finding F15), and the
+    ids of the patches which made that."""
+    return record.but(pointer=True, items=retained, patches=patches if retained else (), frozen_until=None)
 
 
 def touch_interval(idle: float | None) -> float:

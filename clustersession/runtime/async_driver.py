@@ -30,7 +30,7 @@ class AsyncDriver:
         try:
             while True:
                 effect = operation.send(reply)
-                if type(effect) is Ask and effect.node == self._me:  # nearly every effect, so without a detour
+                if type(effect) is Ask and effect.node == self._me and budget.left > 0:  # nearly every one: no detour
                     reply = self._handle(effect.call)
                 else:
                     reply = await self._waited(self._router.step(effect, budget), budget)

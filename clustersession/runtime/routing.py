@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..core.calls import Call, Reply, Unreachable
+from ..core.calls import Call, Promote, Reply, Unreachable
 from ..core.effects import Ask, AskAll, Effect, Hedge, Outside, Tell, Wait
 from ..core.node import Member
 from ..ports import Outgoing
@@ -48,7 +48,11 @@ Step: TypeAlias = Reply | tuple[Reply | None, ...] | Outgoing | Exchange | Notic
 
 
 class Router:
-    """Answers what this host can answer. A node that is no member is never called: nothing a client sends names a peer."""
+    """Answers what this host can answer. A node that is no member is never called: nothing a client sends names a peer.
+
+    A request without time left takes nothing over, not even on this host: that it did not hear from the other owner says
+    nothing about that owner, which may be taking writes.
+    """
 
     __slots__ = ("_hedge_delay", "_host")
 
@@ -70,7 +74,7 @@ class Router:
 
     def _ask(self, ask: Ask, budget: Budget) -> Reply | Outgoing:
         if ask.node == self._host.me:
-            return self._host.handle(ask.call)
+            return OVERSPENT if budget.spent and isinstance(ask.call, Promote) else self._host.handle(ask.call)
         member = self._host.view.get(ask.node)
         if member is None:
             return UNKNOWN

@@ -144,6 +144,44 @@ def test_what_a_backup_has_merged_becomes_a_version_at_the_master() -> None:
     assert absorb(mine, theirs, "a", "b") == Absorption(merged, better=merged, hint=("b",))
 
 
+def test_a_patch_that_came_in_a_merge_is_not_counted_when_it_is_repeated() -> None:
+    """Its id comes along with its result: at a master that merges, at one whose history wins, and by way of a pointer."""
+    start = record(1, 3, ("b", "a"), items={"n": item(b"1", 1, 3, "b")}, patches=(b"p3",))
+    counted = start.but(version=4, items={"n": item(b"2", 1, 4, "b")}, patches=(b"p3", b"p4"))
+    moved = start.but(epoch=2, base=2, owners=("a", "b"))
+    for holder in (absorb(moved, counted, "a"), absorb(counted, moved, "b"), absorb(counted, moved.but(owners=("b", "c")), "b")):
+        assert holder.record is not None
+        assert (holder.record.items, set(holder.record.patches)) == (counted.items, {b"p3", b"p4"})
+    handed_on = absorb(counted, moved.but(owners=("a", "c")), "b").record
+    assert handed_on is not None
+    assert handed_on.pointer
+    result = absorb(moved.but(owners=("a", "c")), handed_on, "a").record
+    assert result is not None
+    assert (result.items, set(result.patches)) == (counted.items, {b"p3", b"p4"})
+
+
+def test_a_patch_whose_result_is_overwritten_counts_when_it_is_repeated() -> None:
+    """Both sides have written the value: what the side that lost had counted is not in it."""
+    lost = record(1, 4, ("b", "a"), items={"n": item(b"2", 1, 4, "b")}, patches=(b"p3", b"p4"))
+    won = record(2, 9, ("a", "b"), items={"n": item(b"5", 2, 9)}, patches=(b"p3", b"p5"))
+    for result in (absorb(won, lost, "a").record, absorb(lost, won, "b").record):
+        assert result is not None
+        assert result.patches == (b"p3", b"p5")
+    stale = won.but(items={"n": item(b"1", 1, 3, "b")}, patches=(b"p3", b"lost"))
+    taken = absorb(stale, lost, "a").record
+    assert taken is not None
+    assert taken.patches == (b"p3", b"p4")
+
+
+def test_patches_of_disjoint_values_are_known_from_both_sides() -> None:
+    """Neither side has lost anything."""
+    mine = record(2, 3, items={"x": item(b"1", 2, 3)}, patches=(b"p1", b"p2"))
+    theirs = record(1, 7, ("c", "d"), items={"y": item(b"1", 1, 7, "c")}, patches=(b"p1", b"p9"))
+    result = absorb(mine, theirs, "a").record
+    assert result is not None
+    assert result.patches == (b"p1", b"p9", b"p2")
+
+
 def test_a_pointer_is_never_taken_for_data() -> None:
     """It changes no value of a copy and does not raise its version; it only says that there is a higher history."""
     mine = record(2, 3, ("a", "b"))

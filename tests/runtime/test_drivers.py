@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clustersession.core.calls import Call, Done, Fetch, Found, Later, NotMine, Reply, Touch, Unreachable
+from clustersession.core.calls import Call, Done, Fetch, Found, Later, NotMine, Promote, Reply, Touch, Unreachable
 from clustersession.core.effects import Ask, AskAll, Hedge, Operation, Tell, Wait
 from clustersession.core.node import Member, View
 from clustersession.ports import Outgoing
@@ -150,6 +150,14 @@ def test_waiting_is_charged_to_the_budget(driven: Driven) -> None:
     assert found == [None, Unreachable("budget"), NotMine()]
     assert budget.spent
     assert driven.peers.sent == []
+
+
+def test_a_request_without_time_takes_nothing_over(driven: Driven) -> None:
+    """It could not hear whether the other owner is there. With time left this host does as it is asked."""
+    budget, promote = Budget(0.005), Promote(KEY, 1, ("a", "b"), "b")
+    found = driven.run(of(Ask("a", promote), Wait(0.01), Ask("a", promote)), budget)
+    assert found == [NotMine(), None, Unreachable("budget")]
+    assert driven.host.handled == [promote]
 
 
 def test_an_error_of_the_operation_reaches_the_caller(driven: Driven) -> None:

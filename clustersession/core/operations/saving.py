@@ -27,18 +27,20 @@ from .outcome import (
 TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
 ROTATING_TRIES_MAX: Final = 12
+AGAIN_WAIT_S: Final = 0.05
+AGAIN_MAX: Final = 2  # where neither owner could go on at this moment; the budget of the request ends it sooner
 
 
 def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Operation[SaveOutcome]:
     """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing."""
-    waits = 0
+    waits = again = 0
     why = "the owners kept changing"
     for _ in range(TRIES_MAX + ROTATING_TRIES_MAX):
         master, backup = placement.owners
         reply = yield from _ask(cluster, master, calls.Apply(key, placement.epoch, patch))
         match reply:
             case calls.Applied():
-                change = with_results(patch, reply.results)
+                change, why = with_results(patch, reply.results), "no second node took the write"
                 step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), change, reply)
             case calls.Conflict():
                 if Placement(reply.epoch, reply.owners) == placement:
@@ -47,7 +49,8 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
             case calls.Gone() | calls.TooLarge() | calls.Differs() | calls.Unsuitable() | calls.Full():
                 return refused(master, reply)
             case calls.Found():
-                step = _followed((yield from completed(cluster, key, reply.record)), f"{master}: the owners are changing")
+                why = f"{master}: the owners are changing"
+                step = _followed((yield from completed(cluster, key, reply.record)))
             case calls.Rotating():
                 waits += 1
                 if waits > ROTATING_TRIES_MAX:
@@ -55,11 +58,17 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 yield Wait(ROTATING_WAIT_S)
                 continue
             case _:
-                why = f"{master}: {_word(reply)}"
-                step = (yield from _taken_over(cluster, key, placement.epoch, backup, master)) if backup else Unavailable(why)
-        if not isinstance(step, Placement):
+                why = f"{master}: {_word(reply)}" + (f", and {backup} could not take over" if backup else "")
+                step = (yield from _taken_over(cluster, key, placement.epoch, backup, master)) if backup else None
+        if step is None:
+            again += 1
+            if again > AGAIN_MAX:
+                break
+            yield Wait(AGAIN_WAIT_S)
+        elif isinstance(step, Placement):
+            placement = step
+        else:
             return step
-        placement = step
     return Unavailable(why)
 
 
@@ -92,27 +101,25 @@ def _word(reply: calls.Reply) -> str:
     return reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower()
 
 
-def _taken_over(
-    cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None
-) -> Operation[Placement | Ended | Unavailable]:
-    result = yield from moved(cluster, key, epoch, survivor, lost)
-    return _followed(result, f"{survivor} could not take over from {lost}")
+def _taken_over(cluster: Cluster, key: Key, epoch: int, survivor: str, lost: str | None) -> Operation[Placement | Ended | None]:
+    return _followed((yield from moved(cluster, key, epoch, survivor, lost)))
 
 
-def _followed(result: tuple[Placement, Record | None] | calls.Gone | None, why: str) -> Placement | Ended | Unavailable:
+def _followed(result: tuple[Placement, Record | None] | calls.Gone | None) -> Placement | Ended | None:
     match result:
         case calls.Gone():
             return Ended(result.reason)
         case None:
-            return Unavailable(why)
+            return None
     placement, record = result
     return Ended(record.ended.reason) if record is not None and record.ended is not None else placement
 
 
 def _delivered(
     cluster: Cluster, key: Key, placement: Placement, patch: Patch, applied: calls.Applied
-) -> Operation[SaveOutcome | Placement]:
-    """Bring the numbered patch to the backup. A `Placement` says: the owners changed, begin again there."""
+) -> Operation[SaveOutcome | Placement | None]:
+    """Bring the numbered patch to the backup. A `Placement` says: the owners changed, begin again there; None: it could not
+    be done now."""
     master, backup = placement.owners
     if backup is None:
         if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,), near=(master,)) is None:
@@ -199,12 +206,11 @@ def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcom
         step = yield from _taken_over(cluster, key, record.epoch, master, backup)
     else:
         step = Placement(record.epoch, record.owners)
-    match step:
-        case Placement() if step.owners[1] is not None or cluster.min_copies < 2:
-            return Saved(step, record.version, copies=2 if step.owners[1] else 1)
-        case Placement() | Ended():
-            return Unavailable("no second node can take a copy")
-    return step
+    if isinstance(step, Placement) and (step.owners[1] is not None or cluster.min_copies < 2):
+        return Saved(step, record.version, copies=2 if step.owners[1] else 1)
+    return Unavailable(
+        f"{backup} gave no answer, nor could another node take a copy" if step is None else "no second node can take a copy"
+    )
 
 
 def touch(cluster: Cluster, key: Key, placement: Placement) -> Operation[None]:

@@ -95,7 +95,7 @@ def test_a_session_that_nobody_else_takes_is_not_acked() -> None:
     script: Script = {**REPLACED, ("e", Put): [SILENT], ("b", Put): [SILENT, SILENT]}
     script = {key: value for key, value in script.items() if key[1] is not Settle}
     outcome = run({**script, ("a", Promote): promoted(NEW, ("a", "b"))}).outcome
-    assert outcome == Unavailable("a could not take over from e")
+    assert outcome == Unavailable("e gave no answer, nor could another node take a copy")
 
 
 def test_a_new_session_that_has_ended_already_is_not_acked() -> None:

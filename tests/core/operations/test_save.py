@@ -22,7 +22,7 @@ from clustersession.core.operations import (
     save,
     touch,
 )
-from clustersession.core.operations.saving import ROTATING_TRIES_MAX, TRIES_MAX
+from clustersession.core.operations.saving import AGAIN_MAX, ROTATING_TRIES_MAX, TRIES_MAX
 from clustersession.core.record import Patch
 
 from ..play import REFUSED, SILENT, Played, Script, play
@@ -240,9 +240,24 @@ def test_a_dead_backup_is_not_asked() -> None:
 
 
 def test_nobody_can_take_over() -> None:
-    """Then it is unavailable, and says why; nothing was acked."""
-    script: Script = {("a", Apply): [SILENT], ("b", Promote): [SILENT]}
-    assert run(script).outcome == Unavailable("b could not take over from a")
+    """Both are asked again a moment later, twice; then it is unavailable, and says why. Nothing was acked."""
+    played = run({("a", Apply): SILENT, ("b", Promote): SILENT})
+    assert played.outcome == Unavailable("a: timeout, and b could not take over")
+    assert played.log == ["a Apply", "b Promote", "wait"] * AGAIN_MAX + ["a Apply", "b Promote"]
+
+
+def test_who_could_not_take_over_for_a_moment_is_asked_again() -> None:
+    """Both owners were busy with themselves: the same patch is taken a moment later, by whoever of them can."""
+    again: Script = {("a", Apply): [SILENT, NUMBERED], ("b", Promote): [calls.Later()], ("b", Deliver): [calls.Held(4)]}
+    assert run(again).outcome == Saved(HERE, 4, copies=2)
+    moved: Script = {
+        **taken_over("b"),
+        ("a", Apply): SILENT,
+        ("b", Promote): [calls.Later(), promoted(LIVE, ("b", "e"))],
+        ("b", Apply): [calls.Applied(2, 4, ("b", "e"))],
+        ("e", Deliver): [calls.Held(4)],
+    }
+    assert run(moved).outcome == Saved(Placement(2, ("b", "e")), 4, copies=2)
 
 
 def test_an_end_that_shows_in_the_take_over_is_the_answer() -> None:
@@ -255,8 +270,8 @@ def test_an_end_that_shows_in_the_take_over_is_the_answer() -> None:
 def test_a_single_owner_that_gives_no_answer_leaves_nobody() -> None:
     """There is no other copy."""
     alone = Placement(1, ("a", None))
-    assert run({("a", Apply): [SILENT]}, cluster(me="c"), alone).outcome == Unavailable("a: timeout")
-    assert run({("a", Apply): [calls.Later()]}, cluster(me="c"), alone).outcome == Unavailable("a: later")
+    assert run({("a", Apply): SILENT}, cluster(me="c"), alone).outcome == Unavailable("a: timeout")
+    assert run({("a", Apply): calls.Later()}, cluster(me="c"), alone).outcome == Unavailable("a: later")
 
 
 @pytest.mark.parametrize("export", [SILENT, REFUSED, calls.Exported(None)])
@@ -278,12 +293,12 @@ def test_the_backup_takes_over_from_a_master_that_is_gone_before_the_record_was_
 def test_a_master_that_cannot_be_asked_for_the_record_acks_nothing() -> None:
     """If the backup cannot take over either: whether both hold the write is not known."""
     script: Script = {
-        ("a", Apply): [NUMBERED],
-        ("b", Deliver): [calls.Gap(1)],
-        ("a", Export): [SILENT],
-        ("b", Promote): [calls.Later()],
+        ("a", Apply): NUMBERED,
+        ("b", Deliver): calls.Gap(1),
+        ("a", Export): SILENT,
+        ("b", Promote): calls.Later(),
     }
-    assert isinstance(run(script).outcome, Unavailable)
+    assert run(script).outcome == Unavailable("no second node took the write")
 
 
 def test_a_write_is_not_acked_on_the_tombstone_that_came_after_it() -> None:
@@ -336,7 +351,7 @@ def test_a_change_of_owners_under_way_is_finished_first() -> None:
 def test_a_change_of_owners_that_cannot_be_finished() -> None:
     """Who was to take the record says nothing, and nobody else may."""
     change = pending(2, 3, ("a", "b"))
-    script: Script = {("a", Apply): [calls.Found(change, serving=False)], ("b", Put): [SILENT], ("a", Promote): [SILENT]}
+    script: Script = {("a", Apply): calls.Found(change, serving=False), ("b", Put): SILENT, ("a", Promote): SILENT}
     assert run(script).outcome == Unavailable("a: the owners are changing")
 
 
