@@ -118,6 +118,7 @@ class Timeouts:
     body_s: float = 10.0
     shard_lock_s: float = 1.0
     drain_s: float = 25.0  # how long a node that was told to end may take to hand over its sessions
+    notice_s: float = 0.0  # how long the app is left to serve after its node was told to leave
     ready_s: float = 5.0  # how long a first request waits for the host's node
 
 

@@ -74,4 +74,4 @@ def _supervised(config: Config, command: list[str], environ: dict[str, str]) -> 
     )
     times = config.timeouts
     ready = functools.partial(announce, READY, environ)
-    return Supervisor(commands, ready_s=times.ready_s, drain_s=times.drain_s, on_app=ready).run()
+    return Supervisor(commands, ready_s=times.ready_s, drain_s=times.drain_s, notice_s=times.notice_s, on_app=ready).run()

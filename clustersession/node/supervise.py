@@ -5,6 +5,9 @@ the app ends, so does the node, and this process exits as the app did. Signals g
 to the whole foreground group (Ctrl-C) has reached it already, and the node is kept out of that group, so that it outlives the
 app's shutdown. Should this process be killed itself, the kernel sends both children SIGTERM.
 
+Of the signals that end the app the node is told first, and the app some seconds later if a notice is set: `/readyz` says 503
+meanwhile, so a balancer sends no new requests when the app stops to listen. One more such signal goes on at once.
+
 All signals are blocked and fetched by `sigtimedwait`, so that nothing runs in a signal handler.
 """
 
@@ -59,19 +62,36 @@ class Commands(NamedTuple):
     app_environ: Mapping[str, str]
 
 
+class _Held(NamedTuple):
+    """A signal that goes on to the app later."""
+
+    number: int
+    until: float
+
+
 class Supervisor:
-    """Runs `commands` until the app ends. `ready_s`: how long the app waits for the node; `on_app` is called at its start."""
+    """Runs `commands` until the app ends. `ready_s`: how long the app waits for the node; `notice_s`: how long it goes on after
+    the first signal to end; `on_app` is called at its start."""
 
     def __init__(
-        self, commands: Commands, *, ready_s: float, drain_s: float = 0.0, on_app: Callable[[], object] = lambda: None
+        self,
+        commands: Commands,
+        *,
+        ready_s: float,
+        drain_s: float = 0.0,
+        notice_s: float = 0.0,
+        on_app: Callable[[], object] = lambda: None,
     ) -> None:
         self._commands, self._ready_s, self._stop_s, self._on_app = commands, ready_s, drain_s + NODE_STOP_S, on_app
+        self._notice_s = notice_s
         self._node: subprocess.Popen[bytes] | None = None
         self._app: subprocess.Popen[bytes] | None = None
         self._node_started = 0.0
         self._quick_deaths = 0
         self._restart_at: float | None = None
         self._stopping = False
+        self._leaving = False
+        self._held: _Held | None = None
 
     def run(self) -> int:
         """Returns the exit code: the app's, 128 + n if signal n ended it, 78 if the node refuses its settings at start."""
@@ -101,7 +121,8 @@ class Supervisor:
             return NOT_EXECUTABLE_EXIT
         self._on_app()
         while self._app.returncode is None:
-            self._forward(self._event(self._until_restart()))
+            self._forward(self._event(self._until_due()))
+            self._pass_on_when_due()
             self._restart_when_due(ready)
         return _exit_code(self._app.returncode)
 
@@ -168,8 +189,9 @@ class Supervisor:
         self._restart_at = time.monotonic() + delay
         log.warning("the node ended with %d; it is started again in %g s", code, delay)
 
-    def _until_restart(self) -> float | None:
-        return None if self._restart_at is None else max(0.0, self._restart_at - time.monotonic())
+    def _until_due(self) -> float | None:
+        due = [at for at in (self._restart_at, self._held and self._held.until) if at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _restart_when_due(self, ready: ReadySocket) -> None:
         app_ended = self._app is not None and self._app.returncode is not None
@@ -179,10 +201,27 @@ class Supervisor:
     def _forward(self, event: signal.struct_siginfo | None) -> None:
         if event is None or event.si_signo not in FORWARDED or event.si_code == _SI_KERNEL:
             return
+        if event.si_signo not in LEAVING:
+            self._pass_on(event.si_signo)
+            return
+        if self._node is not None and self._node.returncode is None:
+            os.kill(self._node.pid, signal.SIGUSR1)  # it hands over beside the app's own grace
+        first, self._leaving = not self._leaving, True
+        if first and self._notice_s:
+            self._held = _Held(event.si_signo, time.monotonic() + self._notice_s)
+            log.info("the app is told to end in %g s, and serves until then", self._notice_s)
+        else:
+            self._held = None
+            self._pass_on(event.si_signo)
+
+    def _pass_on_when_due(self) -> None:
+        if self._held is not None and time.monotonic() >= self._held.until:
+            number, self._held = self._held.number, None
+            self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
         if self._app is not None and self._app.returncode is None:
-            os.kill(self._app.pid, event.si_signo)
-            if event.si_signo in LEAVING and self._node is not None and self._node.returncode is None:
-                os.kill(self._node.pid, signal.SIGUSR1)  # it hands over beside the app's own grace
+            os.kill(self._app.pid, number)
 
     def _stop_node(self) -> None:
         node, self._stopping = self._node, True

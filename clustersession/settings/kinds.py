@@ -74,11 +74,15 @@ def _size(text: str) -> int:
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _duration(text: str) -> float:
+def _delay(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,20})?) ?([a-z]*)", text.lower())
     if not match or match[2] not in _DURATION_UNITS:
         raise ValueError(f"{text!r} is not a duration")
-    seconds = float(match[1]) * _DURATION_UNITS[match[2]]
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def _duration(text: str) -> float:
+    seconds = _delay(text)
     if seconds < _DURATION_UNITS["ms"]:
         raise ValueError("it is shorter than a millisecond")
     return seconds
@@ -86,7 +90,7 @@ def _duration(text: str) -> float:
 
 def _seconds(value: float) -> str:
     for unit in ("d", "h", "m"):
-        if math.fmod(value, _DURATION_UNITS[unit]) == 0:
+        if value and math.fmod(value, _DURATION_UNITS[unit]) == 0:
             return f"{value / _DURATION_UNITS[unit]:.0f}{unit}"
     return repr(float(value)).removesuffix(".0") + "s"
 
@@ -175,6 +179,7 @@ FLAG: Final = Kind("'1' or '0' (also yes/no, true/false, on/off)", _flag, lambda
 COUNT: Final = Kind("a whole number", _count)
 SIZE: Final = Kind("bytes, or a number with KiB, MiB or GiB", _size)
 DURATION: Final = Kind("seconds, or a number with ms, s, m, h or d", _duration, _seconds)
+DELAY: Final = Kind("seconds, or a number with ms, s, m, h or d; 0 for none", _delay, _seconds)
 MOMENT: Final = Kind("a day or a moment as in ISO 8601, in UTC unless it says otherwise", _moment, _iso)
 NAMES: Final = Kind("names, separated by commas or spaces", _listed(_text), ",".join)
 PEERS: Final = Kind(f"host:port or {DNS_SCHEME}name:port, separated by commas or spaces", _listed(_peer), ",".join)

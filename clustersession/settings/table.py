@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from .kinds import (
     ADMIN_PORT,
     COUNT,
+    DELAY,
     DURATION,
     FLAG,
     IDENTITY,
@@ -172,6 +173,15 @@ _RUNNING = Group(
             "1; 0 in dev mode",
             "0",
             "Whether a worker starts the host's node when none runs. `clustersession run` sets it to 0 for the app.",
+        ),
+        Setting(
+            "NOTICE",
+            DELAY,
+            "timeouts.notice_s",
+            "0s",
+            "2s",
+            "How long `clustersession run`, told to end, leaves the app to serve while `/readyz` is 503 already: longer than the "
+            "balancer takes to notice. A second signal ends that. Where a time to stop is limited, this is part of it.",
         ),
         Setting(
             "PRINCIPAL",

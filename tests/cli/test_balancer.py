@@ -40,11 +40,13 @@ backend clustersession
     balance roundrobin
     timeout connect 500ms
     timeout check 500ms
-    # A connection for each request, and another host only where none could be made: nothing is sent twice.
+    # A connection for each request. Another host is tried where none could be made; for GET and HEAD also where it was cut
+    # without an answer (RFC 9110, 9.2.2). Nothing else that a host may have accepted is sent twice.
     option http-server-close
     http-reuse never
     retries 3
-    retry-on conn-failure
+    retry-on conn-failure empty-response
+    http-request disable-l7-retry if !METH_GET
     option redispatch 1
 
     http-request set-var(txn.clustersession) req.cook(__Host-cs)

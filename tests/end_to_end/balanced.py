@@ -143,10 +143,14 @@ def click_of(number: int, answer: Answer) -> Click:
 
 
 class User:
-    """Logs in, then reads, and writes now and then; notes every answer, and what was not as it should be."""
+    """Logs in, then reads, and writes now and then; notes every answer, and what was not as it should be.
 
-    def __init__(self, name: str, front: Address) -> None:
+    `posts`: the writes are POSTs, which no balancer repeats.
+    """
+
+    def __init__(self, name: str, front: Address, *, posts: bool = False) -> None:
         self.name, self.front, self.browser = name, front, Browser()
+        self._write = self.browser.post if posts else self.browser.get
         self.clicks: list[Click] = []
         self.errors: list[str] = []
         self.busy = threading.Lock()
@@ -162,7 +166,7 @@ class User:
         path, query = ("/look", {}) if number % 8 else ("/set", {"cart": f"{number}"})
         try:
             with self.busy:
-                answer = self.browser.get(self.front, path, **query)
+                answer = (self._write if query else self.browser.get)(self.front, path, **query)
             click = click_of(number, answer)
         except (OSError, HTTPException, AssertionError) as error:
             self.errors.append(f"{self.name} {path} {number}: {error!r}")
@@ -177,8 +181,8 @@ class User:
 class Crowd:
     """Users who click in threads of their own as long as the context lasts."""
 
-    def __init__(self, front: Address, count: int) -> None:
-        self.users = [User(f"u{number}", front) for number in range(count)]
+    def __init__(self, front: Address, count: int, *, posts: bool = False) -> None:
+        self.users = [User(f"u{number}", front, posts=posts) for number in range(count)]
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=[user]) for user in self.users]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -42,13 +43,24 @@ class Answer(NamedTuple):
 
 def send(address: tuple[str, int], path: str, cookies: list[str], **query: object) -> Answer:
     """A GET on a connection of its own. `cookies`: values of Cookie fields. Raises `OSError` or `HTTPException`."""
+    return _sent("GET", address, path, cookies, query)
+
+
+def post(address: tuple[str, int], path: str, cookies: list[str], **query: object) -> Answer:
+    """The same as a POST without a body."""
+    return _sent("POST", address, path, cookies, query)
+
+
+def _sent(method: str, address: tuple[str, int], path: str, cookies: list[str], query: Mapping[str, object]) -> Answer:
     began = time.perf_counter()
     connection = http.client.HTTPConnection(*address, timeout=GIVEN_UP_S)
     try:
-        connection.putrequest("GET", f"{path}?{urlencode(query)}" if query else path)
+        connection.putrequest(method, f"{path}?{urlencode(query)}" if query else path)
         for each in cookies:
             connection.putheader("Cookie", each)
         connection.putheader("Connection", "close")
+        if method == "POST":
+            connection.putheader("Content-Length", "0")
         connection.endheaders()
         response = connection.getresponse()
         body = response.read()
@@ -75,6 +87,12 @@ class Browser:
     def get(self, address: tuple[str, int], path: str, **query: object) -> Answer:
         """Sends the jar, takes what the answer sets."""
         answer = send(address, path, self.cookies, **query)
+        self.take(answer)
+        return answer
+
+    def post(self, address: tuple[str, int], path: str, **query: object) -> Answer:
+        """The same as a POST."""
+        answer = post(address, path, self.cookies, **query)
         self.take(answer)
         return answer
 

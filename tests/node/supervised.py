@@ -1,6 +1,6 @@
 """A program for the tests of `supervise`: a supervisor over two commands, or one of these commands.
 
-`python -m tests.node.supervised supervise LOG READY_S TTY NODE APP...`, where each command appends its story to LOG.
+`python -m tests.node.supervised supervise LOG READY_S NOTICE_S TTY NODE APP...`, where each command appends its story to LOG.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ from clustersession.node.supervise import Commands, Supervisor
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def supervise(log: str, ready_s: str, terminal: str, node: str, *app: str) -> NoReturn:
+def supervise(log: str, ready_s: str, notice_s: str, terminal: str, node: str, *app: str) -> NoReturn:
     """Runs `node` and `app`; adopts orphans as PID 1 does; with a `terminal`, that is its controlling one."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if terminal:
         os.dup2(os.open(terminal, os.O_RDWR), 0)
     commands = Commands(node=json.loads(node), node_environ=dict(os.environ), app=app, app_environ={**os.environ, "APP": "1"})
-    sys.exit(Supervisor(commands, ready_s=float(ready_s)).run())
+    sys.exit(Supervisor(commands, ready_s=float(ready_s), notice_s=float(notice_s)).run())
 
 
 def part(log: str, name: str, code: str = "0", *, ready: bool = True) -> NoReturn:

@@ -32,11 +32,17 @@ class Run:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, *, node: list[str] | None = None, app: list[str] | None = None, ready_s: float = 20.0, terminal: str = ""
+        self,
+        *,
+        node: list[str] | None = None,
+        app: list[str] | None = None,
+        ready_s: float = 20.0,
+        notice_s: float = 0.0,
+        terminal: str = "",
     ) -> None:
         node = node or [*PROGRAM, "part", str(self.log), "node"]
         app = app or [*PROGRAM, "part", str(self.log), "app", "7"]
-        command = [*PROGRAM, "supervise", str(self.log), str(ready_s), terminal, json.dumps(node), *app]
+        command = [*PROGRAM, "supervise", str(self.log), str(ready_s), str(notice_s), terminal, json.dumps(node), *app]
         self._process = subprocess.Popen(command, cwd=TOP, start_new_session=True)
 
     @property
@@ -98,6 +104,59 @@ def test_it_exits_as_the_app_did(run: Run, how: signal.Signals, code: int) -> No
     os.kill(run.pids("app")[0], how)
     assert run.end() == code
     assert "node ended" in run.told()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_a_notice_the_node_is_told_first_and_the_app_later(run: Run, number: signal.Signals) -> None:
+    """The app goes on for as long as the notice lasts, then gets the very signal, once; the node hears of it at the start."""
+    run.start(notice_s=1.0)
+    run.await_told("app waits")
+    told = time.monotonic()
+    run.process.send_signal(number)
+    run.await_told(f"app {number.name}")
+    assert time.monotonic() - told >= 1.0
+    assert run.end() == 7
+    assert run.told().index("node SIGUSR1") < run.told().index(f"app {number.name}")
+    assert [line for line in run.told() if line.startswith("app")] == ["app runs", "app waits", f"app {number.name}", "app ended"]
+    assert run.told().count("node SIGUSR1") == 1
+
+
+def test_a_second_signal_ends_the_notice(run: Run) -> None:
+    """Who does not want to wait says it again: the app gets that signal at once, and no other one after it."""
+    run.start(notice_s=600.0)
+    run.await_told("app waits")
+    run.process.terminate()
+    run.await_told("node SIGUSR1")
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 7
+    assert [line for line in run.told() if line.startswith("app SIG")] == ["app SIGINT"]
+
+
+def test_during_the_notice_all_else_goes_on(run: Run) -> None:
+    """Other signals reach the app, a node that dies is started again, and the app's own end is the end."""
+    run.start(notice_s=600.0)
+    run.await_told("app waits")
+    run.process.terminate()
+    run.await_told("node SIGUSR1")
+    run.process.send_signal(signal.SIGHUP)
+    run.await_told("app SIGHUP")
+    os.kill(run.pids("node")[0], signal.SIGKILL)
+    run.await_told("node waits", times=2)
+    os.kill(run.pids("app")[0], signal.SIGKILL)
+    assert run.end() == 137
+    assert "app SIGTERM" not in run.told()
+
+
+def test_a_held_signal_comes_also_when_a_node_must_be_started_meanwhile(run: Run) -> None:
+    """A node that dies again and again during the notice does not keep the app's signal back."""
+    node = f"echo node waits $$ >> {run.log}; trap 'echo node SIGUSR1 $$ >> {run.log}; exit 1' USR1; while :; do sleep 0.01; done"
+    run.start(node=["/bin/sh", "-c", node], ready_s=0.0, notice_s=0.5)
+    run.await_told("app waits")
+    run.await_told("node waits")
+    run.process.terminate()
+    run.await_told("node waits", times=2)
+    run.await_told("app SIGTERM")
+    assert run.end() == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])

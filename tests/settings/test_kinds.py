@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from clustersession.config import Address
 from clustersession.settings.kinds import (
     COUNT,
+    DELAY,
     DURATION,
     FLAG,
     IDENTITY,
@@ -35,6 +36,14 @@ from clustersession.settings.kinds import (
 def test_durations_take_plain_seconds_or_a_unit(text: str, seconds: float) -> None:
     """A duration is a number of seconds, or a number with ms, s, m, h or d."""
     assert DURATION.parse(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0ms", "0.0 h"])
+def test_a_delay_may_be_none(text: str) -> None:
+    """Where no time is a time too, 0 is taken with any unit, and shown so that it is taken again."""
+    assert DELAY.parse(text) == 0.0
+    assert DELAY.show(0.0) == "0s"
+    assert DELAY.parse("1.5s") == 1.5
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_settings_reach_their_fields() -> None:
         DEAD_TIMEOUT="9",
         UNAVAILABLE="Anonymous",
         COOKIE_MAX_AGE="14d",
+        NOTICE="0",
+        DRAIN_TIMEOUT="1m",
     )
     assert config.peers == ("b:1", "dns://c:10060")
     assert config.listen == Address(host="127.0.0.1", port=7)
@@ -56,6 +58,8 @@ def test_settings_reach_their_fields() -> None:
     assert config.timeouts.dead_s == 9.0
     assert config.unavailable == "anonymous"
     assert config.cookie.max_age_s == 14 * 86400
+    assert (config.timeouts.notice_s, config.timeouts.drain_s) == (0.0, 60.0)
+    assert load(NOTICE="1500ms").timeouts.notice_s == 1.5
 
 
 def test_an_empty_setting_counts_as_not_set() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from flask import Response, g, has_request_context, request
 
@@ -16,7 +17,7 @@ from clustersession.core.node import Member
 from clustersession.ports import Outgoing
 from clustersession.transport.blocking import BlockingTransport
 
-from .flask_app import app
+from .flask_app import app, page
 
 _ask, _exchange = BlockingTransport.ask, BlockingTransport.exchange
 
@@ -47,11 +48,18 @@ def healthy() -> str:
     return "ok"
 
 
-@app.post("/slow")
+app.add_url_rule("/set", view_func=page, methods=["POST"])
+
+
+@app.route("/slow", methods=["GET", "POST"])
 def slow() -> str:
-    """Says that it began, and ends when its host does."""
+    """Says that it began, and ends when its host does; the second request that names a file `once` is answered immediately."""
     print(request.args["mark"], flush=True)
-    time.sleep(float(request.args["seconds"]))
+    once = request.args.get("once")
+    if once is None or not Path(once).exists():
+        if once is not None:
+            Path(once).touch()
+        time.sleep(float(request.args["seconds"]))
     return "ended"
 
 
