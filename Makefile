@@ -3,6 +3,7 @@
 #   make lint     ruff, mypy, imports        make demo-check  the same without a page: kills hosts, counts what was lost
 #   make bench    what a session costs       make format      put the code into the one format
 #   make sim SEEDS=0-1999 SECONDS=120 JOBS=2    clusters in virtual time through faults, as many seeds as you like
+#   make chaos    kills, pauses, restarts, drains of real processes at full size: what is claimed, and what was measured
 #   make drill    a site of three hosts is switched over from its old sessions and back, under load
 #   make suites   the session tests of Django, Flask and Starlette over our integrations (downloads their sources)
 PYTHON ?= python3
@@ -14,7 +15,7 @@ SEEDS ?= 0-1999
 SECONDS ?= 120
 JOBS ?= 2
 
-.PHONY: help test lint pytest sim suites ruff types imports format drill bench demo demo-check clean
+.PHONY: help test lint pytest sim chaos suites ruff types imports format drill bench demo demo-check clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -29,6 +30,9 @@ pytest: $(READY)
 
 sim: $(READY)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seconds $(SECONDS) --jobs $(JOBS) $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 suites: $(READY)
 	$(BIN)/python -m tests.suites $(ARGS)

@@ -18,6 +18,7 @@ from .placement import choose_backup
 from .record import Key, Record, accepted, digest, is_live
 from .together import CALLS_MAX, together
 
+SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
 STEPS_MAX: Final = 4
 AT_ONCE: Final = 2 * CALLS_MAX  # so that a node has the next message while it carries out the one before
 SURVEYED_AT_ONCE: Final = 256
@@ -57,6 +58,18 @@ def owes(record: Record | None, view: View, *, leaving: bool) -> bool:
     if other is None:
         return any(member.recruitable and member.identity != view.me for member in view.members.values())
     return view.departed(other)
+
+
+def mark(record: Record, me: str) -> tuple[str, ...]:
+    """The hint by which a node finds a session again that nobody but it holds, without looking at all it has. Whoever made it
+    single, in whatever process, may have had an older view of the members than the last pass of repair."""
+    return (SINGLE,) if record.owners == (me, None) and not record.pointer else ()
+
+
+def doubled(at: Surroundings, keys: list[Key]) -> Operation[None]:
+    """Bring sessions with one owner to a second one, as far as it can be done now."""
+    cluster = at.cluster()
+    yield from together([placed_anew(cluster, key, leaving=False) for key in keys])
 
 
 def repair(at: Surroundings, progress: Progress) -> Operation[bool]:

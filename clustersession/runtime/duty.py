@@ -1,4 +1,6 @@
-"""When a node looks after the owners of its sessions: repair when members come or go. Driven by the node and the simulation."""
+"""When a node looks after the owners of its sessions: repair when members come or go, and a comparison with who has started
+again, as it may have lost its files. Driven by the node and the simulation.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ from typing import Final
 
 from ..core.effects import Operation
 from ..core.operations import Cluster
-from ..core.repair import Progress, Surroundings, repair
+from ..core.repair import Progress, Surroundings, doubled, repair
 from .keeper import Keeper
 
 RETRY_S: Final = 1.0
+SINGLE_AT_ONCE: Final = 256
 ROUND_EVERY_S: Final = 60.0
 REPAIR_SHARE: Final = 0.5  # of the node's time; its peers' requests get the other half
 
@@ -22,7 +25,9 @@ class Duty:
         self._min_copies, self._zone = min_copies, zone
         self._seen: object = None  # who was in which state before the last pass that is over
         self._looked_at: object = None  # the same of the pass that began last
-        self._again_at = 0.0
+        self._again_at = self._singles_again_at = 0.0
+        self._starts: dict[str, int] = {}  # the others' incarnations with which all shared sessions are compared
+        self._tried: dict[str, int] = {}  # those of the last pass, complete or not
         self._at = Surroundings(
             cluster=self._cluster,
             survey=keeper.host.survey,
@@ -44,7 +49,18 @@ class Duty:
         """Sessions that still need this node for their second copy; None while that is not known: before the first survey, and
         when a member has come or gone since."""
         known = self.keeper.leaving or self.keeper.states() == self._looked_at
-        return self.progress.owed if known else None
+        if self.progress.owed is None or not known or self._started_again():
+            return None
+        single = self.keeper.host.singles(SINGLE_AT_ONCE) if self.keeper.has_successor else []
+        return max(self.progress.owed, len(single))
+
+    def _started_again(self) -> dict[str, int]:
+        """The incarnations of others that are newer than when their copies were last compared with those here. A host that comes
+        back without its files before it counts as dead is never missed; only its fellow owners can fill it again.
+        """
+        found = {m.identity: m.incarnation for m in self.keeper.view().members.values() if m.reachable}
+        found.pop(self.keeper.host.me, None)
+        return {name: start for name, start in found.items() if start > self._starts.setdefault(name, start)}
 
     @property
     def due(self) -> bool:
@@ -56,15 +72,55 @@ class Duty:
             # what was seen before says nothing of later: a host that was alone has made sessions single-owner meanwhile
             self._seen = self._looked_at = None
             return False
-        return self.keeper.states() != self._seen or self.keeper.host.clock() >= self._again_at
+        return self._pass_due or self._singles_due
+
+    @property
+    def _pass_due(self) -> bool:
+        if self.keeper.host.clock() >= self._again_at:
+            return True
+        return self.keeper.states() != self._seen or not self._started_again().items() <= self._tried.items()
+
+    @property
+    def _singles_due(self) -> bool:
+        """Sessions became single since, and somebody could take a copy of them."""
+        if self.keeper.host.clock() < self._singles_again_at or not self.keeper.has_successor:
+            return False
+        return bool(self.keeper.host.singles(1))
 
     def done_once(self) -> Operation[bool]:
-        """One pass over all sessions. Whether nothing is owed any more."""
+        """One pass over all sessions, or over those that became single since. Whether nothing is owed any more."""
+        if self.keeper.leaving or self._pass_due:
+            return (yield from self._whole_pass())
+        return (yield from self._singles_doubled())
+
+    def _singles_doubled(self) -> Operation[bool]:
+        host = self.keeper.host
+        keys = host.singles(SINGLE_AT_ONCE)
+        yield from doubled(self._at, keys)
+        done = sum(host.unmark(key) for key in keys)
+        self.progress.moved += done
+        if not done:
+            self._singles_again_at = host.clock() + RETRY_S
+        return done == len(keys)
+
+    def _whole_pass(self) -> Operation[bool]:
         states = self.keeper.states()
         if states != self._looked_at and not self.keeper.leaving:
             self.progress.owed = None
         self._looked_at, began = states, self.keeper.host.clock()
-        complete = yield from repair(self._at, self.progress)
+        alike = yield from self._compared()
+        complete = (yield from repair(self._at, self.progress)) and alike
         self.keeper.surveyed(self.progress.shared, began)
         self._seen, self._again_at = states, self.keeper.host.clock() + (ROUND_EVERY_S if complete else RETRY_S)
         return complete
+
+    def _compared(self) -> Operation[bool]:
+        """Whether nobody who has started again is left that may hold less than it should."""
+        started = self._started_again()
+        self._tried = started
+        if not started:
+            return True
+        alike = yield from self.keeper.sync()
+        if alike:
+            self._starts |= started
+        return alike

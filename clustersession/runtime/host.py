@@ -33,8 +33,9 @@ from ..core.calls import (
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
-from ..core.node import View
+from ..core.node import State, View
 from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
+from ..core.repair import SINGLE, mark
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
@@ -125,7 +126,7 @@ class Host:
         try:
             match call:
                 case Fetch():
-                    return self._fetch(call)
+                    return self._fetch(call, source)
                 case Confirm():
                     return self._confirm(call, source)
                 case Inventory():
@@ -164,9 +165,14 @@ class Host:
         """The stored record. Raises `Corrupt`."""
         return self._opened(key, self.store.read(key))
 
-    def _fetch(self, call: Fetch) -> Reply:
+    def _fetch(self, call: Fetch, source: str | None) -> Reply:
         key = call.key
-        return replica.fetch(self.record(key), call, self.situation(), lambda owner: self.store.hinted(owner, key))
+        reply = replica.fetch(self.record(key), call, self.situation(), lambda owner: self.store.hinted(owner, key))
+        asking = None if source is None else self.view.get(source)
+        if asking is not None and asking.state is State.DEAD and isinstance(reply, Found):
+            # the dead don't ask: it was this host that was away, and it has not been told yet of what was done without it
+            return msgspec.structs.replace(reply, serving=False)
+        return reply
 
     def _decide(self, call: Call, source: str | None) -> Reply:
         at = self.situation()
@@ -228,6 +234,27 @@ class Host:
         """Nothing is left to tell `owner` of this key."""
         self.store.change(key, lambda _: Change(None, unhint=(owner,)))
 
+    def singles(self, limit: int) -> list[Key]:
+        """Up to so many of the sessions that have only one owner, as far as the store can be read."""
+        try:
+            return [key for key, _ in self.store.hints(SINGLE, limit)]
+        except (ShardDown, StoreRefused):
+            return []
+
+    def unmark(self, key: Key) -> bool:
+        """Whether it is not single any more; somebody may have made it so again meanwhile."""
+
+        def doubled(data: bytes | None) -> Change:
+            record = self._opened(key, data)
+            single = record is not None and bool(mark(record, self.me))
+            return Change(not single, unhint=() if single else (SINGLE,))
+
+        try:
+            done: bool = self.store.change(key, doubled)
+        except (Corrupt, ShardDown, StoreRefused):
+            return False
+        return done
+
     def _swept(self, key: Key, at: Situation) -> Reply | None:
         """A record that does not decode is dropped when it is due; a sixteenth that is down waits for the next sweep."""
         try:
@@ -256,7 +283,7 @@ class Host:
             return Change(reply, None, hint=hint, unhint=unhint)
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
         self._records.put(key, (data, record))
-        return Change(reply, data, replica.due_at(record, at), replica.eviction(record), hint, unhint)
+        return Change(reply, data, replica.due_at(record, at), replica.eviction(record), (*hint, *mark(record, self.me)), unhint)
 
     def _opened(self, key: Key, data: bytes | None) -> Record | None:
         """Unsealed and decoded, or the one of last time if its bytes are the same."""

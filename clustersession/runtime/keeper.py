@@ -189,6 +189,8 @@ class Keeper:
 
     def _heard(self, sender: Member, members: tuple[Member, ...], now: float) -> None:
         me = self.table.me
+        if now - self._in_touch > self._timeouts.lease_s and not membership.converged(self.table, now, self._timeouts):
+            self.unsync()  # most were gone for this host: it was cut off, whatever the first that it hears knows of it
         self.table = membership.heard_from(self.table, sender, now)
         self.table = membership.told_of(self.table, members, now, sender.identity)
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core.calls import Reply, Unreachable
+from ..core.calls import Promote, Reply, Unreachable
 from ..core.effects import Ask, AskAll, Effect, Hedge, Operation, Outside, Tell, Wait
 
 if TYPE_CHECKING:
@@ -52,13 +52,14 @@ class Run:
 
     def ask(self, ask: Ask, answered: Callable[[Reply], None]) -> None:
         node, world = self.node, self.node.world
-        if ask.node == node.name:
+        overspent = self._deadline is not None and world.now >= self._deadline
+        if overspent and (ask.node != node.name or isinstance(ask.call, Promote)):  # as in `runtime.routing`
+            answered(Unreachable("budget"))
+        elif ask.node == node.name:
             reply = node.host.handle(ask.call)
             if world.overheard is not None:
                 world.overheard(node.name, node.name, ask.call, reply)
             answered(reply)
-        elif self._deadline is not None and world.now >= self._deadline:
-            answered(Unreachable("budget"))
         else:
             world.call(node, ask.node, ask.call, answered)
 

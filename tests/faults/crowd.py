@@ -83,6 +83,20 @@ def owners(answers: Sequence[Answer]) -> Counter[tuple[str, ...]]:
     return Counter(tuple(sorted(filter(None, answer.seen["owners"]))) for answer in answers)
 
 
+def owned(hosts: Sequence[Host], by: set[str], count: int, prefix: str) -> list[User]:
+    """So many users whose sessions have exactly these owners."""
+    found: list[User] = []
+    while len(found) < count:
+        users = logged_in(hosts, count, f"{prefix}{len(found)}.")
+        found += [user for user, seen in zip(users, looked(users, hosts), strict=True) if set(seen.seen["owners"]) == by]
+    return found[:count]
+
+
+def at_once(users: Sequence[User], host: Host, path: str, **values: str) -> list[Answer]:
+    """The same request of each of them on this host."""
+    return in_parallel(lambda caller, user: caller.get(host.app, path, user.browser, **values), users, threads=12)
+
+
 class Load:
     """Users who read and write without a pause, on whatever host is in turn. What they find wrong is kept as words."""
 
@@ -132,6 +146,10 @@ class Load:
         assert len(self.refused) <= refused, self.refused
         assert min(self.done["/look"], self.done["/set"]) >= at_least, self.done
 
+    def failed(self, user: User, host: Host, error: Exception) -> None:
+        """A request that got no answer."""
+        self.errors.append(f"{user.name} on {host.name}: {error!r}")
+
     def _live(self, user: User, seed: int) -> None:
         chance, number = random.Random(seed), 0
         with Caller() as caller:
@@ -144,7 +162,7 @@ class Load:
                 try:
                     path = self._click(caller, user, host, number)
                 except (OSError, HTTPException) as error:
-                    self.errors.append(f"{user.name} on {host.name}: {error!r}")
+                    self.failed(user, host, error)
                 finally:
                     with self._changed:
                         self._busy[host.name] -= 1

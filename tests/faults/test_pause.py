@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
 import pytest
 
-from tests.end_to_end.browser import Answer
-from tests.end_to_end.cluster import Cluster, Host
+from tests.end_to_end.cluster import Cluster
 from tests.end_to_end.conftest import NewCluster
 from tests.end_to_end.processes import state_of
 
 from .calling import Caller, in_parallel
-from .crowd import User, logged_in, looked, lost
+from .crowd import User, at_once, lost, owned
 
 PAUSE_S: Final = 5.0
 EACH: Final = 24  # sessions of a kind
@@ -28,19 +27,6 @@ def cluster(new_cluster: NewCluster) -> Iterator[Cluster]:
     made = new_cluster(3).start()
     yield made
     assert made.complaints() == []
-
-
-def owned(hosts: Sequence[Host], by: set[str], count: int, prefix: str) -> list[User]:
-    """So many users whose sessions have exactly these owners."""
-    found: list[User] = []
-    while len(found) < count:
-        users = logged_in(hosts, count, f"{prefix}{len(found)}.")
-        found += [user for user, seen in zip(users, looked(users, hosts), strict=True) if set(seen.seen["owners"]) == by]
-    return found[:count]
-
-
-def at_once(users: Sequence[User], host: Host, path: str, **values: str) -> list[Answer]:
-    return in_parallel(lambda caller, user: caller.get(host.app, path, user.browser, **values), users, threads=12)
 
 
 def test_what_was_ended_while_a_host_stood_still_is_dead_there_when_it_goes_on(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from clustersession.core.expiry import Overdue
 from clustersession.core.keyring import KeyRing
 from clustersession.core.node import Member, State
 from clustersession.core.record import Ending, Lifetime, Record, digest, encode_record, live_items
+from clustersession.core.repair import SINGLE
 from clustersession.core.sealing import Sealer
 from clustersession.core.session_id import node_tag
 from clustersession.errors import Corrupt, ShardDown, StoreFull, StoreRefused
@@ -36,6 +37,30 @@ def at() -> Fixture:
     fixture = Fixture()
     fixture.board(member("a"), member("b"), leases=("b",))
     return fixture
+
+
+def test_a_copy_is_not_vouched_for_to_who_counts_as_dead(at: Fixture) -> None:
+    """The dead don't ask: this host was cut off, and has not been told yet that others have ended the session."""
+    single = record(2, owners=("a", None))
+    at.hold(KEY, single)
+    at.board(member("a"), member("b", State.DEAD), member("c"))
+    assert at.host.handle(calls.Fetch(KEY, 1.0), "c") == calls.Found(single, serving=True)
+    assert at.host.handle(calls.Fetch(KEY, 1.0), "b") == calls.Found(single, serving=False)
+    at.board(member("a"), member("b"), member("c"))
+    assert at.host.handle(calls.Fetch(KEY, 1.0), "b") == calls.Found(single, serving=True)
+
+
+def test_a_session_with_one_owner_is_marked_until_it_has_two(at: Fixture) -> None:
+    """Whoever writes it so, in whatever process; the mark of a session that is single again stays."""
+    at.host.handle(calls.Put(KEY, record(1, owners=("a", None))))
+    at.host.handle(calls.Put(KEY2, LIVE))
+    assert [key for key, _ in at.store.hints(SINGLE, 9)] == [KEY]
+    assert not at.host.unmark(KEY)
+    assert at.store.hint_count(SINGLE) == 1
+    at.host.handle(calls.Promote(KEY, 1, ("a", "b"), None))
+    assert at.host.unmark(KEY)
+    assert at.host.unmark(KEY3)
+    assert at.store.hint_count(SINGLE) == 0
 
 
 # --- calls about one record --------------------------------------------------------------------------------------------------

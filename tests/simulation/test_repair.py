@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from clustersession.core.calls import Promote
 from clustersession.core.operations import Cluster, Loaded, LoadOutcome, Saved, Target, create, load, new_record
 from clustersession.core.record import Key, Lifetime, Patch, Record, live_items
+from clustersession.core.repair import SINGLE
 from clustersession.testing.simulated import SimulatedNode, World
 
 from .run import run_seed
@@ -71,6 +73,14 @@ class Idle:
         up = [name for name, node in self.world.nodes.items() if node.up]
         return sum(any("number" not in values.get((key, name), {}) for name in up) for key in self.owners)
 
+    def make_single(self, key: Key) -> None:
+        """As a coordinator does it that has not heard yet that others are there again."""
+        master, backup = self.owners[key]
+        other = self.world.nodes[backup or ""].host
+        record = other.record(key)
+        assert record is not None
+        self.world.nodes[master].host.handle(Promote(key, record.epoch, (master, None), backup))
+
 
 def _into(values: dict[tuple[Key, str], dict[str, bytes]], place: tuple[Key, str]):  # type: ignore[no-untyped-def]
     def loaded(outcome: LoadOutcome) -> None:
@@ -86,6 +96,23 @@ def _cluster(node: SimulatedNode) -> Cluster:
 
 def _records(node: SimulatedNode) -> list[Record]:
     return [record for _, record in node.host.survey(None, 100_000) if record is not None]
+
+
+def test_what_became_single_after_the_last_look_is_found_at_once() -> None:
+    """A coordinator with an older view of the members may do so at any time: nobody waits for the round of every minute."""
+    world = World(1, 3)
+    world.run(70.0)
+    sessions = Idle(world, 30)
+    world.run(world.now + 5.0)
+    single = list(sessions.owners)[:9]
+    for key in single:
+        sessions.make_single(key)
+    world.run(world.now + 2.0)
+    for key in single:
+        records = [world.nodes[name].host.record(key) for name in sessions.copies(key)]
+        assert [each is not None and each.owners[1] is not None and each.epoch for each in records] == [3, 3]
+    assert not any(node.store.hint_count(SINGLE) for node in world.nodes.values() if node.store is not None)
+    assert sessions.lost() == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
