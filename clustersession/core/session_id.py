@@ -134,6 +134,11 @@ def looks_like_ours(text: str) -> bool:
     return len(text) == SESSION_ID_LENGTH and text[8] == text[17] == text[26] == text[35] == text[44] == "-"
 
 
+def claimed_kid(text: str) -> int:
+    """The number of the key that an ID which does not verify says it was made with. `text` has an ID's length and alphabet."""
+    return int(text[_HASH_AT : _HASH_AT + 2], 32) >> 2
+
+
 def outlived(sid: SessionId, now_s: float, absolute_s: float | None) -> bool:
     """Whether an absolute limit of `absolute_s` has certainly passed since the ID was born (`now_s`: Unix time)."""
     if absolute_s is None:

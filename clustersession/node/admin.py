@@ -1,4 +1,4 @@
-"""The control listener: /healthz, /readyz, /metrics and /status over plain HTTP, GET only, no session data.
+"""The control listener: /healthz, /readyz, /metrics, /status and /explain/HANDLE over plain HTTP, no value of any session.
 
 Open on loopback; anywhere else every request needs `Authorization: Bearer <token>`, and without a token it does not start.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import httptools
 
 from ..config import Address
+from ..core.record import Key
 from ..errors import ConfigError
 from ..settings import check_admin, is_loopback
+from .explaining import PATH, key_in
 from .exposition import CONTENT_TYPE, exposition
 
 REQUEST_BYTES_MAX: Final = 8 * 1024
@@ -28,12 +30,14 @@ _JSON: Final = "application/json"
 
 
 class Sources(NamedTuple):
-    """Where the answers come from, asked for each request. `ready` gives the reason too; a counter is named `..._total`."""
+    """Where the answers come from, asked for each request. `ready` gives the reason too; a counter is named `..._total`.
+    `explain` gives JSON."""
 
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], tuple[bool, str]]
     counters: Callable[[], Mapping[str, int | float]]
     drain: Callable[[], object]
+    explain: Callable[[Key], Awaitable[bytes]]
 
 
 class Answer(NamedTuple):
@@ -90,7 +94,7 @@ class AdminListener:
         try:
             async with asyncio.timeout(REQUEST_S_MAX):
                 if len(self._connections) <= CONNECTIONS_MAX:
-                    writer.write(_written(self._answer(await _request(reader))))
+                    writer.write(_written(await self._answer(await _request(reader))))
                     await writer.drain()
         except (TimeoutError, ConnectionError):
             pass  # a slow or vanished client of the control listener is nobody's loss
@@ -98,7 +102,7 @@ class AdminListener:
             del self._connections[task]
             writer.close()
 
-    def _answer(self, request: Request | None) -> Answer:
+    async def _answer(self, request: Request | None) -> Answer:
         if request is None:
             return Answer(HTTPStatus.BAD_REQUEST, "not a request that this listener takes\n")
         if self._token is not None and not hmac.compare_digest(request.token, self._token.encode()):
@@ -108,6 +112,8 @@ class AdminListener:
             return Answer(HTTPStatus.ACCEPTED, "draining; /status says what is owed\n")
         if request.method != b"GET":
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here, and POST /drain\n")
+        if request.path.startswith(PATH):
+            return await self._explained(key_in(request.path))
         match request.path:
             case b"/healthz":
                 return Answer(HTTPStatus.OK, "ok\n")
@@ -119,7 +125,12 @@ class AdminListener:
                 return Answer(HTTPStatus.OK, exposition(samples), CONTENT_TYPE)
             case b"/status":
                 return Answer(HTTPStatus.OK, json.dumps(self._sources.status()) + "\n", _JSON)
-        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics and /status\n")
+        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics, /status and /explain/HANDLE\n")
+
+    async def _explained(self, key: Key | None) -> Answer:
+        if key is None:
+            return Answer(HTTPStatus.BAD_REQUEST, "a handle has 32 digits of 0-9a-f, as session.id shows it\n")
+        return Answer(HTTPStatus.OK, (await self._sources.explain(key)).decode() + "\n", _JSON)
 
 
 class Request:

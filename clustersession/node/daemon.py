@@ -29,6 +29,7 @@ from ..transport.wiring import Wiring
 from .admin import AdminListener, Sources
 from .discovery import Seeds, advertised
 from .draining import Orders, drained
+from .explaining import Explainer
 from .heart import Heart
 from .mending import Mending
 from .notify import READY, announce
@@ -105,7 +106,7 @@ class _Node:
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
         seeds = Seeds(self.config.peers)
         self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
-        admin = await self._admin(orders)
+        admin = await self._admin(orders, Explainer(self.keeper, driver))
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
             return await self._serve(orders, self.heart)
@@ -172,13 +173,13 @@ class _Node:
 
     # --- the control listener ----------------------------------------------------------------------------------------------
 
-    async def _admin(self, orders: Orders) -> AdminListener | None:
+    async def _admin(self, orders: Orders, explain: Explainer) -> AdminListener | None:
         if self.config.admin_listen is None:
             return None
         admin = AdminListener(
             self.config.admin_listen,
             self.config.admin_token,
-            Sources(self._status, self._ready, self._samples, orders.leave.set),
+            Sources(self._status, self._ready, self._samples, orders.leave.set, explain),
         )
         await admin.start()
         return admin

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
@@ -16,12 +17,17 @@ EVERYWHERE = Address(host="0.0.0.0", port=0)
 TOKEN = "t" * 24
 
 
+async def explained(key: bytes) -> bytes:
+    return json.dumps({"asked about": key.hex()}).encode()
+
+
 def sources(*, ready: bool = True) -> Sources:
     return Sources(
         status=lambda: {"node": "a", "members": []},
         ready=lambda: (ready, "ready" if ready else "in the first sync"),
         counters=lambda: {"loads_total": 3},
         drain=lambda: None,
+        explain=explained,
     )
 
 
@@ -104,13 +110,26 @@ def test_the_status_is_json() -> None:
     assert found.headers["cache-control"] == "no-store"
 
 
+def test_a_session_is_explained_by_its_handle() -> None:
+    """/explain/HANDLE hands the session's key to the node, which may take its time to ask others."""
+    handle = "0a" * 16
+    assert answer(f"/explain/{handle}").json() == {"asked about": handle}
+
+
+@pytest.mark.parametrize("handle", ["", "0a" * 15, "0A" * 16, "0g" * 16, "0a" * 16 + "/", "%30a" + "0a" * 15])
+def test_what_is_no_handle_is_refused(handle: str) -> None:
+    """There is one spelling of a handle; anything else is a 400 that says so, and nobody is asked."""
+    found = answer(f"/explain/{handle}")
+    assert (found.status_code, "32 digits" in found.text) == (400, True)
+
+
 def test_other_paths_and_methods_are_refused() -> None:
     """Only what is there is served, and only read."""
     assert answer("/sessions").status_code == 404
     assert answer("/status", method="POST").status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/status", "/nothing"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/status", f"/explain/{'0a' * 16}", "/nothing"])
 def test_beyond_loopback_each_request_needs_the_token(path: str) -> None:
     """On an address that others reach, nothing at all is said without the bearer token."""
     assert answer(path, where=EVERYWHERE, token=TOKEN).status_code == 401

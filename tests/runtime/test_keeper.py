@@ -303,6 +303,23 @@ def test_a_node_that_was_cut_off_and_taken_for_dead_must_sync(pair: tuple[Node, 
     assert a.keeper.synced  # refuted already
 
 
+def test_a_host_that_most_were_gone_for_syncs_before_it_serves_again() -> None:
+    """The first that it hears need not know that it was given up. Of two hosts each goes on: neither is the smaller part."""
+    for others in ((B,), (B, C)):
+        a = Node()
+        met(a, *(Node(each, clock=a.clock) for each in others))
+        a.keeper.sync_done()
+        for _ in range(10):
+            a.clock.now += 0.5
+            a.keeper.tick()
+        assert all(a.keeper.view().departed(each.identity) for each in others)
+        a.keeper.on_call(calls.Heartbeat(B, (), 0.0), "b")
+        assert a.keeper.synced is (len(others) == 1)
+        a.keeper.sync_done()
+        a.keeper.on_call(calls.Heartbeat(B, (), 0.0), "b")
+        assert a.keeper.synced  # it has been in touch since
+
+
 def test_a_host_that_restarts_does_not_make_the_others_sync() -> None:
     """They missed nothing. With many sessions nobody would serve for the time of a whole sync."""
     world = World(1, 4)

@@ -35,6 +35,8 @@ FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     "a pointer that ranks above what it was told of": (88, {"kinds": MORE_THAN_ONE}),
     # a late copy of a change that its master had given up won at the new backup, and nobody brought it back to that master
     "a change that its own master does not hold": (1, {"kinds": MORE_THAN_ONE}),
+    # most were gone for it, and the first it heard again did not know that it had been given up: it served what had ended
+    "a host that does not know that it was cut off": (374, schedule_of("a lossy heal, and then only read")),
 }
 
 
