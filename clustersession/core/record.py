@@ -191,7 +191,7 @@ def patched(record: Record, patch: Patch, version: int, now: float | None = None
     """`record` with `patch` as its write number `version`. Of the patch's edits only the results count (`resolving`).
     `now` is the host's clock, where the record is stored already."""
     stamp = Stamp(record.epoch, version, record.master)
-    items = {**record.items, **{name: (stamp, value) for name, value in patch.changes.items()}}
+    items = {**record.items, **{name: (_over(record.items.get(name), stamp), value) for name, value in patch.changes.items()}}
     return record.but(
         version=version,
         items=_without_old_deletions(items),
@@ -200,6 +200,13 @@ def patched(record: Record, patch: Patch, version: int, now: float | None = None
         last_seen=record.last_seen if now is None else now,
         extra={**record.extra, **patch.extra} if patch.extra else record.extra,
     )
+
+
+def _over(held: Item | None, stamp: Stamp) -> Stamp:
+    """`stamp`, or one above that of the value it overwrites, which may have come in a merge: that value is still elsewhere."""
+    if held is None or held[0] < stamp:
+        return stamp
+    return Stamp(held[0].epoch, held[0].version + 1, stamp.master)
 
 
 def _ids_with(record: Record, patch_id: bytes, now: float | None) -> tuple[bytes, ...]:

@@ -15,11 +15,13 @@ from clustersession.core.record import (
     Ending,
     Item,
     Owners,
+    Patch,
     Record,
     Stamp,
     ended,
     is_live,
     merged_items,
+    patched,
     pointer_to,
     rank,
 )
@@ -142,6 +144,18 @@ def test_what_a_backup_has_merged_becomes_a_version_at_the_master() -> None:
     theirs = mine.but(items={**mine.items, "q": item(b"q", 1, 7, "c")})
     merged = theirs.but(version=4)
     assert absorb(mine, theirs, "a", "b") == Absorption(merged, better=merged, hint=("b",))
+
+
+def test_a_write_wins_over_the_merged_value_that_it_overwrites() -> None:
+    """Also where that was numbered higher, by the master of a history that lost: no copy that still has it brings it back."""
+    lost = record(1, 9, ("c", "d"), items={"n": item(b"old", 2, 9, "c"), "m": item(b"old", 3, 1, "c")})
+    held = absorb(record(2, 3, items={}), lost, "a").record
+    assert held is not None
+    assert held.items == lost.items
+    written = patched(held, Patch(b"p", {"n": b"new", "m": None, "x": b"new"}), held.version + 1)
+    for after in (merged_items(written.items, lost.items), merged_items(lost.items, written.items)):
+        assert {name: value for name, (_, value) in after.items()} == {"n": b"new", "m": None, "x": b"new"}
+    assert written.items["x"][0] == (2, held.version + 1, "a")
 
 
 def test_a_patch_that_came_in_a_merge_is_not_counted_when_it_is_repeated() -> None:
