@@ -155,6 +155,7 @@ class User:
             if isinstance(outcome, Loaded) and not outcome.superseded:
                 self.checker.in_use(story, before, start, self.world.now)
                 if node.clock() - outcome.record.last_seen >= touch_interval(self.idle_s):
+                    story.sent(self.world.now)  # a host that was paused meanwhile has the request under way until now
                     node.run(touch(_cluster(node), cookie.key, outcome.placement), lambda _: None)
             if self._answered(start, node):
                 self._loaded(node, outcome, cookie, story, start)
