@@ -204,7 +204,7 @@ def patched(record: Record, patch: Patch, version: int, now: float | None = None
 
 def _over(held: Item | None, stamp: Stamp) -> Stamp:
     """`stamp`, or one above that of the value it overwrites, which may have come in a merge: that value is still elsewhere."""
-    if held is None or held[0] < stamp:
+    if held is None or held[0] <= stamp:
         return stamp
     return Stamp(held[0].epoch, held[0].version + 1, stamp.master)
 
