@@ -34,10 +34,8 @@ class Keeper:
         now = host.clock()
         former = host.board
         self.table: Table = membership.told_of(membership.new_table(me, now), former.members, now)
-        # within the lease the former process of this host missed nothing that its leases do not cover
-        recent = now - former.tick < timeouts.lease_s
-        self.synced = former.synced and recent
-        self._leases: dict[str, float] = dict(former.leases) if recent else {}
+        self.synced = False  # however quick the start was: whoever called meanwhile was refused, and went on without this host
+        self._leases: dict[str, float] = {}
         self._last_tick = self._in_touch = now
         self._watch(now)
         self._publish(now)

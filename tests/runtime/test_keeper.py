@@ -243,35 +243,17 @@ def test_a_pause_does_not_make_the_others_dead(pair: tuple[Node, Node]) -> None:
     assert [m.state for m in a.keeper.peers()] == [State.ALIVE]
 
 
-def test_a_take_over_within_the_lease_needs_no_sync(pair: tuple[Node, Node]) -> None:
-    """The former process missed nothing that its leases do not cover: members, leases and sync go on."""
+@pytest.mark.parametrize("after", [0.1, LEASE_S])
+def test_a_new_process_starts_unsynced_however_quick_it_is(pair: tuple[Node, Node], after: float) -> None:
+    """Whoever called meanwhile was refused, and may have ended sessions without this host; who was known is known."""
     a, b = pair
     beat(a, b)
     a.keeper.tick()
-    quick = a.restarted(after=1.0)
-    assert quick.keeper.synced
-    assert quick.host.situation().leased("b")
-    assert set(quick.host.view.members) == {"a", "b"}
-    assert not quick.keeper.settled  # each member is to be heard by the new process first
-
-
-def test_a_take_over_after_the_lease_starts_unsynced(pair: tuple[Node, Node]) -> None:
-    """Others may have taken over meanwhile; who was known is known."""
-    a, b = pair
-    beat(a, b)
-    a.keeper.tick()
-    late = a.restarted(after=LEASE_S)
-    assert not late.keeper.synced
-    assert not late.host.situation().leased("b")
-    assert set(late.host.view.members) == {"a", "b"}
-
-
-def test_a_take_over_from_an_unsynced_process_is_unsynced(pair: tuple[Node, Node]) -> None:
-    """However quick it is."""
-    a, _ = pair
-    a.keeper.unsync()
-    a.keeper.tick()
-    assert not a.restarted(after=0.1).keeper.synced
+    later = a.restarted(after)
+    assert not later.keeper.synced
+    assert not later.host.situation().leased("b")
+    assert set(later.host.view.members) == {"a", "b"}
+    assert not later.keeper.settled  # each member is to be heard by the new process first
 
 
 def test_a_node_that_was_taken_for_dead_by_one_that_was_cut_off_goes_on(pair: tuple[Node, Node]) -> None:
