@@ -28,7 +28,7 @@ from ..runtime.host import Host
 from ..runtime.keys import CurrentSealer
 from ..settings import RingSource, check_same_secret, load_settings, process_environ, ring_fingerprint
 from ..sources.source import Source
-from ..store import check_place, open_store, place_for
+from ..store import NodeLock, check_place, open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.blocking import BlockingTransport
 from ..transport.client import Client
@@ -175,10 +175,10 @@ def _assembled(config: Config) -> Backplane:
         _write_lonely_board(store, config, ring())
         return Backplane.of(host, ring, NoPeers(), NoAsyncPeers(), counters, entropy)
     start_node = _node_starter(config)
-    began = hostclock.now()
+    began, orphaned = hostclock.now(), NodeLock(place_for(config, process_environ())).holder() is None
     start_node()  # first: the board may still have a secret that was replaced while all was down, until the node has started
     check_same_secret(store.board, store.set_board, ring_fingerprint(ring()))
-    _await_node(host, config, began)
+    _await_node(host, config, began, orphaned=orphaned)
     wiring = Wiring(
         me=lambda: _myself(host, config),
         ring=ring,
@@ -201,9 +201,10 @@ def _hang_up(*transports: Client) -> None:
         transport.hang_up()
 
 
-def _await_node(host: Host, config: Config, began: float) -> None:
-    """Wait until the node has written its first board: before that, this host knows no peer and vouches for nothing."""
-    while hostclock.now() - host.board.tick > config.timeouts.lease_s:
+def _await_node(host: Host, config: Config, began: float, *, orphaned: bool) -> None:
+    """Wait until the node has written its first board: before that, this host knows no peer and vouches for nothing.
+    `orphaned`: no node ran at `began`, so the board of before is that of a dead one, which has missed what came after."""
+    while hostclock.now() - host.board.tick > config.timeouts.lease_s or (orphaned and host.board.tick < began):
         if hostclock.now() - began >= config.timeouts.ready_s:
             place = place_for(config, process_environ())
             log.warning(

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from .. import hostclock
 from ..config import Address, Config
 from ..core.keyring import KeyRing
@@ -16,6 +18,7 @@ from ..core.node import Member
 from ..core.session_id import node_tag
 from ..errors import ConfigError, StoreRefused
 from ..runtime.async_driver import AsyncDriver
+from ..runtime.board import write_board
 from ..runtime.counters import Counters
 from ..runtime.duty import Duty
 from ..runtime.host import Host
@@ -93,6 +96,8 @@ class _Node:
         if AWAY_MAX_S < away < float("inf"):
             log.warning("this node was away for %.0f h: its files are discarded, the other owners have the sessions", away / 3600)
             store.wipe()
+        elif self.host.board.synced:  # of the process before, at once: workers may have started already and believe it
+            write_board(store, msgspec.structs.replace(self.host.board, synced=False))
 
     async def run(self) -> int:
         orders = Orders()
