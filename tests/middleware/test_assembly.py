@@ -19,10 +19,11 @@ from clustersession.core.node import Member
 from clustersession.errors import ConfigError, StoreRefused
 from clustersession.middleware.assembly import EngineSource
 from clustersession.middleware.wsgi import SESSION, SessionMiddleware
+from clustersession.ports import Store
 from clustersession.runtime.board import Board, write_board
 from clustersession.runtime.engine import Engine
 from clustersession.settings import load_settings
-from clustersession.store import LmdbStore, open_store, place_for
+from clustersession.store import LmdbStore, NodeLock, open_store, place_for
 from tests.middleware.calling import call_wsgi
 
 TOP = Path(__file__).parents[2]
@@ -172,10 +173,35 @@ def test_the_first_request_waits_for_the_node(tmp_path: Path) -> None:
     first = threading.Thread(target=source)
     first.start()
     assert not source.is_open
-    me = Member("here", "127.0.0.1", 1, 1)
-    write_board(store, Board((me,), {}, True, hostclock.now(), True, 1, None))
-    first.join(10.0)
+    ticking(store, first, synced=True)
     assert source.is_open
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_the_fresh_board_of_a_dead_node_is_not_believed(tmp_path: Path, runs: bool) -> None:
+    """It has missed what was done since. A worker that starts beside a node that runs waits for nothing."""
+    config = replace(settings(tmp_path), timeouts=Timeouts(ready_s=30.0))
+    store, source = open_store(config), EngineSource(config, framework="WSGI")
+    lock = NodeLock(tmp_path / "default-here")
+    if runs:
+        assert lock.acquire()
+    write_board(store, Board((Member("here", "127.0.0.1", 1, 1),), {}, True, hostclock.now(), True, 1, None))
+    first = threading.Thread(target=source)
+    first.start()
+    first.join(10.0 if runs else 0.5)
+    assert source.is_open is runs
+    ticking(store, first, synced=False)
+    assert source().host.board.synced is runs
+    if runs:
+        lock.release()
+
+
+def ticking(store: Store, waiting: threading.Thread, *, synced: bool) -> None:
+    """As a node does, until the worker has seen it."""
+    me, deadline = Member("here", "127.0.0.1", 1, 1), hostclock.now() + 10.0
+    while waiting.is_alive() and hostclock.now() < deadline:
+        write_board(store, Board((me,), {}, synced, hostclock.now(), True, 1, None))
+        waiting.join(0.02)
 
 
 PRELOADED = """
@@ -195,8 +221,10 @@ source = EngineSource(config, framework="WSGI")
 first = [gevent.spawn(source) for _ in range(4)]
 gevent.sleep(0.05)
 assert not any(each.ready() for each in first), "they were to wait for the node"
-board = Board((Member("here", "127.0.0.1", 1, 1),), {}, True, hostclock.now(), True, 1, None)
-write_board(open_store(config), board)
+store, me = open_store(config), Member("here", "127.0.0.1", 1, 1)
+while not all(each.ready() for each in first):  # as a node does
+    write_board(store, Board((me,), {}, True, hostclock.now(), True, 1, None))
+    gevent.sleep(0.02)
 gevent.joinall(first, raise_error=True)
 print(len({id(each.value.host) for each in first}))
 """
