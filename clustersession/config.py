@@ -161,6 +161,9 @@ class Config:
     mode: str = "on"  # "dev": memory store, no port, nothing spawned
     profile: str = "default"
     principal_keys: tuple[str, ...] = ("_user_id", "_auth_user_id")
+    user_sessions_max: int | None = None  # parallel sessions of one user; None: any number
+    user_sessions_over: str = "end-oldest"  # or "refuse"
+    devices: bool = True  # keep with a login from where it came
     min_copies: int = 1
     unavailable: str = "503"  # or "anonymous"
     adopt_until: float | None = None  # Unix seconds; None: for as long as the app is set up to adopt

@@ -82,6 +82,25 @@ class ConflictingWrite(LateWrite):
         super().__init__("conflict", f"{problem}; repeat the request, which then sees what another one has stored")
 
 
+class TooManySessions(LateWrite):
+    """The user has as many sessions as are allowed, so this login was not stored (409)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        remedy = "log out elsewhere first (CLUSTERSESSION_USER_SESSIONS_OVER=end-oldest would end the oldest instead)"
+        super().__init__("too many sessions", f"this user is logged in {limit} times, which is the limit; {remedy}")
+
+
+class LoginTooOld(SessionRefused):
+    """`session.require_fresh`: the user has not shown for too long who they are. Ask for the password again, then call
+    `session.refresh_login()`. `age_s` None: nobody is logged in."""
+
+    def __init__(self, age_s: float | None, max_age_s: float) -> None:
+        self.age_s, self.max_age_s = age_s, max_age_s
+        since = "nobody is logged in" if age_s is None else f"the login is {age_s:.0f} s old"
+        super().__init__(f"{since}, and this needs one of at most {max_age_s:.0f} s; let the user log in again")
+
+
 class SessionTooLarge(SessionRefused):
     """A limit of the session would be passed; the stored version is untouched."""
 

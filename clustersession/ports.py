@@ -26,6 +26,7 @@ class Change(NamedTuple):
     evict: tuple[int, float] | None = None  # (class, since): lowest goes first when the store is full; None never goes
     hint: tuple[str, ...] = ()  # owners that must be told of this key
     unhint: tuple[str, ...] = ()
+    group: bytes | None = None  # 8 bytes under which `Store.grouped` finds the key; used with new data
 
 
 class StoreStats(NamedTuple):
@@ -72,11 +73,19 @@ class Store(Protocol):
         """The next `limit` keys in order after `after`, for sync and repair in small steps."""
         ...
 
+    def grouped(self, group: bytes, *, settled: bool = False) -> list[bytes]:
+        """All keys of a group. `settled`: of every change that had begun before, if need be by waiting for it."""
+        ...
+
     def board(self, name: str) -> bytes | None:
         """A small shared value of the host (member table, leases): one look-up of about a microsecond."""
         ...
 
     def set_board(self, name: str, data: bytes | None) -> None: ...
+
+    def boards(self, prefix: str) -> dict[str, bytes]:
+        """The small values whose names begin so."""
+        ...
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counters of the host, which all its processes share."""

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from .bars import Bar
 from .node import Member
 from .record import Digest, Key, Owners, Patch, Record
 
@@ -151,6 +152,22 @@ class Many(Message, frozen=True):
     """Calls about one session each, in one message; each is carried out by itself, in this order. Answered with `Each`."""
 
     calls: tuple[SessionCall, ...]
+
+
+class Forbid(Message, frozen=True):
+    """End what you hold of a user's sessions, and whatever of them you are given later. Answered with `Forbidden`."""
+
+    bar: Bar
+
+
+class Bars(Message, frozen=True):
+    """Which bars do you know? Answered with `Known`."""
+
+
+class OfUser(Message, frozen=True):
+    """Which live sessions do you hold of the user with one of these labels? Answered with `Theirs`."""
+
+    labels: tuple[bytes, ...]
 
 
 class Heartbeat(Message, frozen=True):
@@ -299,14 +316,33 @@ class Listed(Message, frozen=True):
     last: Key | None
 
 
+class Forbidden(Message, frozen=True):
+    """I keep the bar; `ended` are the sessions that it has ended here."""
+
+    ended: tuple[Key, ...] = ()
+
+
+class Known(Message, frozen=True):
+    """All bars that I know."""
+
+    bars: tuple[Bar, ...]
+
+
+class Theirs(Message, frozen=True):
+    """What I hold of the user's sessions, without their values."""
+
+    sessions: tuple[tuple[Key, Record], ...]
+
+
 class Beat(Message, frozen=True):
-    """I am alive too; `hints` are for you, `pending` more wait."""
+    """I am alive too; `hints` are for you, `pending` more wait. `bars`: the digest of the bars that I know."""
 
     sender: Member
     members: tuple[Member, ...]
     hints: tuple[tuple[Key, Record], ...]
     pending: int
     clock: float
+    bars: bytes = b""
 
 
 class TooLarge(Message, frozen=True):
@@ -350,9 +386,9 @@ class Unreachable(Message, frozen=True):
 SessionCall: TypeAlias = (
     Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Expire | Confirm
 )
-Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat
+Call: TypeAlias = SessionCall | Inventory | Many | Forbid | Bars | OfUser | Heartbeat
 SessionReply: TypeAlias = (
     Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
     | EndHeld | InUse | Frozen | Rotating | TooLarge | Differs | Unsuitable | Full | Broken | Unreachable | Confirmed
 )
-Reply: TypeAlias = SessionReply | Listed | Each | Beat
+Reply: TypeAlias = SessionReply | Listed | Each | Forbidden | Known | Theirs | Beat

@@ -17,14 +17,17 @@ from .calls import (
     Deliver,
     Each,
     Exported,
+    Forbid,
     Found,
     Frozen,
     Gone,
+    Known,
     Many,
     Message,
     Promoted,
     Put,
     Reply,
+    Theirs,
 )
 from .record import Lifetime, Patch, Record
 from .record import moved_to_clock as record_moved
@@ -56,6 +59,17 @@ def moved_to_clock(message: M, by: float) -> M:
             return _with(message, replies=tuple(moved_to_clock(reply, by) for reply in message.replies))
         case Beat():
             return _with(message, hints=tuple((key, record_moved(r, by)) for key, r in message.hints))
+    return _of_users_moved(message, by)
+
+
+def _of_users_moved(message: M, by: float) -> M:
+    match message:
+        case Theirs():
+            return _with(message, sessions=tuple((key, record_moved(r, by)) for key, r in message.sessions))
+        case Forbid():
+            return _with(message, bar=message.bar.moved_to_clock(by))
+        case Known():
+            return _with(message, bars=tuple(bar.moved_to_clock(by) for bar in message.bars))
     return message
 
 
@@ -70,7 +84,10 @@ def _patch_moved(patch: Patch, by: float) -> Patch:
 
 
 _WITH_VALUES: Final = frozenset(
-    (Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat, Many, Each)
+    (
+        *(Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat, Many, Each),
+        *(Theirs, Forbid, Known),
+    )
 )
 
 encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode

@@ -22,6 +22,9 @@ PATCH_ID_BYTES: Final = 8
 COUNTING_ID_BYTES: Final = 9  # the length tells them apart
 RETRIED_WITHIN_S: Final = 10.0  # several times the budget of a request
 DELETED_KEYS_KEPT: Final = 64
+SOMEBODY: Final = ""  # the principal of a tombstone: it has been one's, and does not say whose
+ROOT: Final = "root"  # in `Record.extra`: the key under which the user logged in, where the session has another ID by now
+DEVICE: Final = "device"  # in `Record.extra`: where the user logged in from
 
 Key: TypeAlias = bytes  # 16 bytes: SHA-256 of the ID's token, cut
 Owners: TypeAlias = tuple[str, str | None]  # identities of master and backup
@@ -233,13 +236,16 @@ def accepted(record: Record) -> Record:
 
 
 def ended(record: Record, ending: Ending) -> Record:
-    """The tombstone of `record`. During a grace it keeps the values, otherwise nothing of them."""
+    """The tombstone of `record`. During a grace it keeps the values, otherwise nothing of them, nor who it was."""
+    graced = ending.grace_until is not None
     return record.but(
+        principal=record.principal if graced or record.principal is None else SOMEBODY,
+        extra=record.extra if graced else {name: raw for name, raw in record.extra.items() if name not in (ROOT, DEVICE)},
         ended=ending,
         pointer=False,
         accepted=True,
         base=record.epoch,
-        items=record.items if ending.grace_until is not None else {},
+        items=record.items if graced else {},
         frozen_until=None,
     )
 

@@ -7,6 +7,7 @@ cluster or purpose.
 
 from __future__ import annotations
 
+import hmac
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -17,6 +18,7 @@ from .keyring import KeyRing
 
 NONCE_BYTES: Final = 12
 SEAL_BYTES: Final = 1 + NONCE_BYTES + 16  # what sealing adds
+LABEL_BYTES: Final = 16
 _FORMAT: Final = b"\x01"
 
 
@@ -52,6 +54,12 @@ class Sealer:
             raise Corrupt(f"sealed {_shown(purpose)} names key {kid}, which is not in the ring of this host") from None
         except InvalidTag:
             raise Corrupt(f"sealed {_shown(purpose)} fails its check: changed, or made for something else") from None
+
+    def labels(self, name: str) -> tuple[bytes, ...]:
+        """What stands for a user where the name itself has no business: a keyed hash for each key, the signing one first."""
+        text = self._context + b"user\0" + name.encode(errors="surrogatepass")
+        keys = (self._ring.get(kid) for kid in self._ring.kids)
+        return tuple(hmac.digest(key.tag, text, "sha256")[:LABEL_BYTES] for key in keys if key is not None)
 
     def _cipher(self, kid: int) -> AESGCMSIV:
         cipher = self._ciphers.get(kid)

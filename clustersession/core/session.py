@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from ..config import Limits
 from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported, ValueTypeMismatch
 from .edits import UNKNOWN_TYPE, Edit, Intent, Operations, applied, check_expected, check_type, edit_of, start_of
+from .freshness import Freshness
 from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_value, is_immutable
 
 Rotation = Literal["strict", "grace"]
@@ -28,7 +29,7 @@ class LifetimeChange(NamedTuple):
     absolute_in_s: float | None
 
 
-class Session(Operations, MutableMapping[str, Any]):
+class Session(Operations, Freshness, MutableMapping[str, Any]):
     """Behaves as a dict with text keys. Ages are in seconds at the start of the request, None where unknown.
 
     `accessed` says whether the app has looked at it at all, `modified` whether it has set or deleted anything or said so
@@ -56,6 +57,7 @@ class Session(Operations, MutableMapping[str, Any]):
         "closed",
         "ended",
         "lifetime_change",
+        "login_refreshed",
     )
 
     def __init__(
@@ -76,7 +78,7 @@ class Session(Operations, MutableMapping[str, Any]):
 
     def _begin(self, limits: Limits, on_undecodable: Callable[[str], None] | None) -> None:
         """All that is the same for every session, whatever is stored of it."""
-        self.accessed = self.closed = self.ended = self._modified = False
+        self.accessed = self.closed = self.ended = self._modified = self.login_refreshed = False
         self.lifetime_change: LifetimeChange | None = None
         self._rotation: Rotation | None = None
         self._intent: Intent | None = None  # nearly always
@@ -236,7 +238,7 @@ class Session(Operations, MutableMapping[str, Any]):
 
     @property
     def auth_age_s(self) -> float | None:
-        """Seconds since the principal was set or confirmed: what `require a fresh login` is decided by."""
+        """Seconds since the principal was set or confirmed: what `require_fresh` is decided by."""
         self.accessed = True
         return self._auth_age_s
 
@@ -261,6 +263,11 @@ class Session(Operations, MutableMapping[str, Any]):
         """
         self._changing()
         self._rotation = "grace" if grace and self._rotation != "strict" else "strict"
+
+    def refresh_login(self) -> None:
+        """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
+        self.rotate()
+        self.login_refreshed = True
 
     def set_lifetime(self, idle_s: float | None, absolute_in_s: float | None) -> None:
         """Let it live for `idle_s` after each request, and for `absolute_in_s` from now on; None is without that limit."""
@@ -328,7 +335,7 @@ class Session(Operations, MutableMapping[str, Any]):
         self._items = {key: data for key, data in after.items() if data is not None}
         self._assigned = self._deleted = _NO_KEYS
         self._handle, self._is_new, self._modified, self._rotation = handle, False, False, None
-        self.ended, self.lifetime_change, self._intent = False, None, None
+        self.ended, self.lifetime_change, self._intent, self.login_refreshed = False, None, None, False
 
     def close(self) -> None:
         """From now on nothing can be saved: a change raises `ChangeAfterResponse`. Nested ones still show in `changes()`."""

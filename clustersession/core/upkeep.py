@@ -20,7 +20,7 @@ WITNESSES: Final = 3
 
 
 class Heard(NamedTuple):
-    """The answer of a heartbeat. `told_all`: every hint that the peer had for this host is applied here."""
+    """The answer of a heartbeat. `told_all`: every hint that the peer had for this host is applied here, and every bar."""
 
     sender: Member
     members: tuple[Member, ...]
@@ -33,16 +33,30 @@ class Silent(NamedTuple):
     why: str
 
 
-def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[Heard | Silent]:
-    """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`."""
+def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat], bars: Callable[[], bytes]) -> Operation[Heard | Silent]:
+    """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`. `bars`: the digest of
+    those known here."""
     for _ in range(HINT_ROUNDS_MAX):
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
         applied = yield from _all_met(me, peer, reply.hints)
+        if applied and not reply.pending and reply.bars and reply.bars != bars():
+            applied = yield from barred(me, peer)
         if not applied or not reply.pending:
             return Heard(reply.sender, reply.members, applied and not reply.pending)
     return Heard(reply.sender, reply.members, told_all=False)
+
+
+def barred(me: str, peer: str) -> Operation[bool]:
+    """Take the bars that `peer` knows."""
+    theirs = yield Ask(peer, calls.Bars())
+    if not isinstance(theirs, calls.Known):
+        return False
+    for bar in theirs.bars:
+        if not isinstance((yield Ask(me, calls.Forbid(bar))), calls.Forbidden):
+            return False
+    return True
 
 
 def _all_met(me: str, peer: str, theirs: Iterable[tuple[Key, Record]]) -> Operation[bool]:
@@ -86,6 +100,16 @@ def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]],
         shared_with(owner for digest in listed.digests for owner in digest.owners)
         complete = (yield from _batch_synced(view(), listed.digests)) and complete
         after = listed.last
+
+
+def heard_of_bars(view: View) -> Operation[bool]:
+    """Before a sync: what was ended for whole users, as no owner of a session may be left to say so. Whether somebody who is
+    alive has told, or there is nobody who could."""
+    peers = live_order(view, b"", without=(view.me,))[:WITNESSES]
+    told = 0
+    for peer in peers:
+        told += yield from barred(view.me, peer)
+    return told > 0 or not peers
 
 
 def _batch_synced(view: View, digests: Iterable[Digest]) -> Operation[bool]:

@@ -24,6 +24,9 @@ _BATCHES: Final[dict[type[Message], bytes]] = {
     calls.Confirm: b"POST /v1/digests",
     calls.Inventory: b"POST /v1/digests",
     calls.Many: b"POST /v1/records",
+    calls.Forbid: b"POST /v1/users",
+    calls.Bars: b"POST /v1/users",
+    calls.OfUser: b"POST /v1/users",
 }
 _RECORDS: Final[dict[type[Message], bytes]] = {
     calls.Fetch: b"GET /v1/records/",

@@ -197,6 +197,7 @@ class ClusterSessionInterface(SessionInterface):
         sessions: AppSessions = app.extensions.get(EXTENSION) or self.sessions_of(app)
         cookie = request.environ.get("HTTP_COOKIE")
         visit = sessions.engine().visit((cookie,) if cookie else (), blocking=True, session_type=FlaskSession)
+        visit.origin = request.environ
         session = visit.session
         assert isinstance(session, FlaskSession)
         session.visit = visit

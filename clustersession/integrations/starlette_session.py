@@ -7,10 +7,12 @@ from typing import Any, Final, NamedTuple, Self
 
 from ..config import Limits
 from ..core.edits import Operations
+from ..core.freshness import Freshness
 from ..core.values import decode_value, is_immutable
 from ..errors import SessionUnavailable
 from ..runtime.cache import BoundedCache
 from ..runtime.session import RequestSession, Whereabouts
+from ..runtime.users import Users
 
 DECODED_BYTES_MAX: Final = 8 * 1024  # of a session whose values are kept decoded
 
@@ -81,7 +83,7 @@ class DecodedSession(RequestSession):
         self._modified = modified  # Starlette's shows it also after the response
 
 
-class StarletteSession(Operations, dict[str, Any]):
+class StarletteSession(Operations, Freshness, dict[str, Any]):
     """A dict that writes through to the session. Attributes and methods beyond those of a dict are those of `Session`."""
 
     __slots__ = ("_cache", "_filled", "_inner", "_mutable")
@@ -293,13 +295,22 @@ class StarletteSession(Operations, dict[str, Any]):
 
     @property
     def auth_age_s(self) -> float | None:
-        """Seconds since the principal was set or confirmed: what `require a fresh login` is decided by."""
+        """Seconds since the principal was set or confirmed: what `require_fresh` is decided by."""
         return self._inner.auth_age_s
 
     @property
     def placement(self) -> Whereabouts | None:
         """Which nodes keep it; None while nothing of it is stored."""
         return self._inner.placement
+
+    @property
+    def users(self) -> Users:
+        """All sessions of a user: `await users.asessions_of(...)`, `await users.aend_all(...)`."""
+        return self._inner.users
+
+    def refresh_login(self) -> None:
+        """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
+        self._inner.refresh_login()
 
     def end(self) -> None:
         """Log out: the stored session is ended for good before the response starts. What is set later begins a new one."""

@@ -64,6 +64,7 @@ class SessionMiddleware:
         engine = self._engine() if self._engine.is_open else await self._engine.opened()
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]
         visit = engine.visit(cookies, blocking=False, session_type=self.session_type)
+        visit.origin = scope
         if not visit.load_here():
             await engine.asynchronous.run(visit.load(), visit.budget)
         scope["session"] = self.in_scope(visit.session)

@@ -53,6 +53,7 @@ class SessionMiddleware:
         engine: Engine = self._engine()
         cookie = environ.get("HTTP_COOKIE")
         visit = engine.visit((cookie,) if cookie else (), blocking=True)
+        visit.origin = environ
         environ[SESSION] = visit.session
         response = _Response(engine, visit, start_response)
         body: Iterable[bytes] = ()

@@ -28,6 +28,7 @@ GUARDED_S: Final = 400 * 86400.0  # without an end of the adoption: no browser k
 TRIES_AGAIN: Final = 2
 AGAIN_S: Final = 0.2
 DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
+ALL_DEVICES: Final = "all"  # no device's hash
 NOBODY: Final = Lost(())
 NOBODYS: Final = f"{HIDDEN}adoption"  # the principal of records that are nobody's
 log: Final = logging.getLogger("clustersession")
@@ -104,6 +105,10 @@ class Adoption:
         tokens = [self._derived(engine.ring(), kid, b"session", legacy.id) for kid in _kids(engine)]
         guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in _kids(engine)]
         claims = [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
+        principal = self.principal(engine, items)
+        dead = None if principal is None else (yield from self.ended_before(engine, principal, legacy))
+        if dead is not None:
+            return dead, b""
         session = self._record(engine, claims[0].session, legacy, items)
         guard = self._lasting(engine, claims[0].guard, patch(engine, {}, None))
         adopted = yield from adopt(engine.cluster(), claims, session, guard)
@@ -177,6 +182,16 @@ class Adoption:
         if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
             raise SessionUnavailable("that cookies of before are over could not be stored")
 
+    def all_ended(self, engine: Engine, user: str, at: float) -> Operation[None]:
+        """All sessions of a user were ended (`at`: Unix seconds): none that began before is taken over, from whatever device.
+        Raises `SessionUnavailable`."""
+        if self.over:
+            return
+        key = store_key(self._not_before(engine.ring(), _kids(engine)[0], user))
+        change = patch(engine, {ALL_DEVICES: encode_value(at)}, None)
+        if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
+            raise SessionUnavailable("that sessions of before are over could not be stored")
+
     def set_cookie(self, engine: Engine, value: str, max_age_s: int | None) -> str:
         """The Set-Cookie value of the old system's cookie, with the attributes of ours."""
         return set_cookie(replace(engine.config.cookie, names=(self.source.cookie_name,)), value, max_age_s)
@@ -197,7 +212,8 @@ class Adoption:
         device = legacy.items.get(DEVICE)
         known = yield from self._logged_out(engine, principal, "" if device is None else encode_value(device).hex())
         if isinstance(known, float):
-            return Ended("logged out since") if legacy.stamped is None or legacy.stamped <= known else None
+            began = legacy.stamped or legacy.created  # without either nobody can say that it came after
+            return Ended("logged out since") if began is None or began <= known else None
         return known
 
     def _logged_out(self, engine: Engine, principal: str, device: str) -> Operation[float | Unavailable | None]:
@@ -208,10 +224,11 @@ class Adoption:
             outcome = yield from found_anywhere(engine.cluster(), key)
             if isinstance(outcome, Unavailable):
                 return outcome
-            data = live_items(outcome.record).get(device) if isinstance(outcome, Loaded) else None
-            if data is not None:
-                at = float(str(decode_value(data)))
-                latest = at if latest is None else max(latest, at)
+            held = live_items(outcome.record) if isinstance(outcome, Loaded) else {}
+            for name in (device, ALL_DEVICES):
+                if name in held:
+                    at = float(str(decode_value(held[name])))
+                    latest = at if latest is None else max(latest, at)
         return latest
 
 

@@ -26,6 +26,7 @@ from .outages import Outages
 from .pipeline import Visit
 from .session import RequestSession
 from .sync_driver import SyncDriver
+from .users import Users
 
 ITEMS_KEPT: Final = 2048
 NODE_LOOKED_AFTER_S: Final = 1.0  # how often a worker looks whether the host's node still runs
@@ -95,6 +96,7 @@ class Engine:
         self.blocking, self.asynchronous, self.counters = shared.blocking, shared.asynchronous, shared.counters
         self.anonymous = config.unavailable == "anonymous"
         self.principal_keys = frozenset(config.principal_keys)
+        self.users = Users(lambda: self)
         self.outages = Outages()
         self.cookies = Cookies(config, shared.host, shared.ring, shared.counters)
         self.now = shared.host.clock

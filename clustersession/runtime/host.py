@@ -10,37 +10,47 @@ import msgspec
 
 from ..config import Limits, Timeouts
 from ..core import replica
+from ..core.bars import REASON, Bar, group_of
 from ..core.calls import (
     Absorb,
+    Bars,
     Broken,
     Call,
     Confirm,
     Confirmed,
+    Done,
     Each,
     End,
+    EndHeld,
     Fetch,
+    Forbid,
+    Forbidden,
     Found,
     Full,
     Heartbeat,
     Inventory,
+    Known,
     Later,
     Listed,
     Many,
+    OfUser,
     Put,
     Reply,
+    Theirs,
     Unreachable,
 )
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
 from ..core.node import State, View
-from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
+from ..core.record import Key, Record, decode_record, digest, encode_record, expired, floor_of, is_live
 from ..core.repair import SINGLE, mark
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
 from ..errors import Corrupt, ShardDown, StoreFull, StoreRefused
 from ..ports import KEEP, Change, Entropy, Observer, Store
+from .barred import KnownBars
 from .board import EMPTY, NAME, Board, decode_board
 from .cache import BoundedCache
 
@@ -71,6 +81,7 @@ class Host:
         self._leaving = False
         self._tags: dict[int, dict[str, str]] = {}
         self._records: BoundedCache[Key, tuple[bytes, Record]] = BoundedCache(RECORDS_CACHED)
+        self.bars = KnownBars(store, sealer, clock, entropy)
 
     # --- what the node process knows -----------------------------------------------------------------------------------
 
@@ -133,6 +144,12 @@ class Host:
                     return self._inventory(call)
                 case Many():
                     return Each(tuple(self.handle(each, source) for each in call.calls))  # type: ignore[misc]
+                case Forbid():
+                    return self._forbid(call.bar)
+                case Bars():
+                    return Known(self.bars.all())
+                case OfUser():
+                    return self._of_user(call)
                 case Heartbeat():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
@@ -177,6 +194,8 @@ class Host:
     def _decide(self, call: Call, source: str | None) -> Reply:
         at = self.situation()
         key = replica.key_of(call)
+        if isinstance(call, Put | Absorb) and self.bars.against(key, call.record):
+            self._decide(End(key, REASON, call.record.owners), source)  # what comes now meets a tombstone
         try:
             return self._change(key, lambda record: replica.decide(record, call, at, source), at)
         except Corrupt:
@@ -186,6 +205,35 @@ class Host:
             self._observer.count("record_broken")
             self.store.change(key, lambda _: Change(None, None))
             return self._change(key, lambda record: replica.decide(record, call, at, source), at)
+
+    def _forbid(self, bar: Bar) -> Reply:
+        """The bar is kept first: what comes after that meets it, and what came before is in the index by then."""
+        self.bars.keep(bar)
+        at = self.situation()
+        keys = self._of_labels(bar.labels, settled=True)
+        return Forbidden(tuple(key for key in keys if self._ended_by(bar, key, at)))
+
+    def _of_labels(self, labels: tuple[bytes, ...], *, settled: bool = False) -> list[Key]:
+        groups = dict.fromkeys(map(group_of, labels))
+        return [key for group in groups for key in self.store.grouped(group, settled=settled)]
+
+    def _ended_by(self, bar: Bar, key: Key, at: Situation) -> bool:
+        def rule(record: Record | None) -> Decision:
+            if record is None or not self.bars.is_of(record, bar.labels) or not bar.ends(key, record):
+                return Decision(Done())
+            return replica.decide(record, End(key, REASON, record.owners, record.epoch), at, None)
+
+        try:
+            return isinstance(self._change(key, rule, at), EndHeld)
+        except Corrupt:
+            self._observer.count("record_broken")  # nobody can read it either
+            return False
+
+    def _of_user(self, call: OfUser) -> Reply:
+        now = self.clock()
+        held = ((key, self._readable(key)) for key in self._of_labels(call.labels))
+        alive = ((k, r) for k, r in held if r is not None and is_live(r) and self.bars.is_of(r, call.labels))
+        return Theirs(tuple((k, r.but(items={}, patches=())) for k, r in alive if expired(r, now) is None))
 
     def _confirm(self, call: Confirm, source: str | None) -> Reply:
         at = self.situation()
@@ -283,7 +331,8 @@ class Host:
             return Change(reply, None, hint=hint, unhint=unhint)
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
         self._records.put(key, (data, record))
-        return Change(reply, data, replica.due_at(record, at), replica.eviction(record), (*hint, *mark(record, self.me)), unhint)
+        due, evict, marks = replica.due_at(record, at), replica.eviction(record), mark(record, self.me)
+        return Change(reply, data, due, evict, (*hint, *marks), unhint, self.bars.group(record))
 
     def _opened(self, key: Key, data: bytes | None) -> Record | None:
         """Unsealed and decoded, or the one of last time if its bytes are the same."""

@@ -161,7 +161,7 @@ class Keeper:
     # --- heartbeats -----------------------------------------------------------------------------------------------------
 
     def beat(self, peer: str) -> Operation[upkeep.Heard | upkeep.Silent]:
-        return upkeep.beat(self.host.me, peer, lambda: self.heartbeat(peer))
+        return upkeep.beat(self.host.me, peer, lambda: self.heartbeat(peer), self.host.bars.digest)
 
     def heartbeat(self, peer: str = "") -> Heartbeat:
         """What to say to `peer`, or to a stranger."""
@@ -224,7 +224,7 @@ class Keeper:
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
         told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
-        return Beat(self.table.me, told, hints, pending, now)
+        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest())
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
         """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
@@ -241,10 +241,13 @@ class Keeper:
         return found
 
     def sync(self) -> Operation[bool]:
-        return upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock()))
+        if not (yield from upkeep.heard_of_bars(self.view())):
+            return False
+        return (yield from upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock())))
 
     def sweep(self, limit: int) -> Operation[int]:
         """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
+        self.host.bars.drop_old()
         count, overdue = self.host.sweep(limit)
         yield from expire(self.host.me, overdue)
         return count

@@ -3,13 +3,12 @@ operations that a driver runs."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from time import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
-from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable, load
+from ..core.operations import Ended, Loaded, LoadOutcome, Placement, Target, Unavailable, load
 from ..core.record import Lifetime, Record
 from ..core.session_id import SessionId, store_key
 from ..core.values import HIDDEN
@@ -17,6 +16,8 @@ from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
 from .issuing import is_due, issued
+from .logins import admitted, made_room, with_device
+from .outages import RECENTLY_LOST, report
 from .session import RequestSession
 from .stored import (
     Principal,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 GRACE_S: Final = 10.0  # parallel requests of a login may read the anonymous state as it was for so long
 ROTATED: Final = "rotated"
-RECENTLY_LOST: Final = Lost(())
-log: Final = logging.getLogger("clustersession")
 
 
 class Visit:
@@ -65,6 +64,7 @@ class Visit:
     refused: Sequence[bytes | str] = ()  # the Cookie fields, if they hold no valid ID
     ended_at: float | None = None  # Unix s: it was ended elsewhere
     old_cookie: str | None = None  # of the system that sessions are adopted from
+    origin: Mapping[str, Any] = {}  # WSGI environ, Django's META or ASGI scope: from where a login comes
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Visit:
         self.budget = Budget(config.timeouts.budget_s)
         self.max_age_s = config.cookie.max_age_s
         self.session = session_type(self._demand, config.limits, engine.undecodable)
+        self.session.users = engine.users
         if ticket is None and not self.adopts:
             self.session.fill({})
 
@@ -134,20 +135,8 @@ class Visit:
         engine.outages.answered(sid.key)
 
     def _not_loaded(self, outcome: LoadOutcome, now: float, sid: SessionId) -> None:
-        engine = self._engine
-        match outcome:
-            case Unavailable():
-                engine.count("session_unavailable")
-                if engine.outages.silent(sid.key, now):
-                    log.warning("session %s cannot be reached: %s", sid.handle, outcome.why)
-                if engine.anonymous:
-                    self.session.fill({})
-                return
-            case Lost() if outcome is not RECENTLY_LOST:
-                engine.count("session_lost")
-                engine.outages.lost(sid.key, now)
-                log.warning("session %s is lost: %s hold nothing of it", sid.handle, ", ".join(outcome.asked) or "no nodes")
-        self.session.fill({})
+        if report(self._engine, outcome, now, sid):
+            self.session.fill({})
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 
@@ -269,9 +258,11 @@ class Visit:
         now = engine.now()
         who = self.session.principal(engine.config.principal_keys)
         lifetime = self._lifetime(now) or engine.lifetime(now)
-        first = patch(engine, changes, None)
+        yield from admitted(engine, who)
+        first = with_device(engine, patch(engine, changes, None), who, self.origin)
         principal = Principal(who, None if who is None else now)
         self._stored = stored = yield from create_session(engine, self._token(), first, principal, lifetime)
+        yield from made_room(engine, who, stored.key)
         self._wrote(stored, changes)
 
     def _rotate(self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool) -> Operation[None]:
@@ -280,14 +271,18 @@ class Visit:
         self._check(changes)
         record = stored.record
         auth_time = record.auth_time
-        if principal != record.principal:
+        if principal != record.principal or self.session.login_refreshed:
             auth_time = None if principal is None else engine.now()
         logs_in = record.principal is None and principal is not None
         change = patch(engine, changes, self._lifetime(record.created), self.session)
+        newly = principal if principal != record.principal else None
+        yield from admitted(engine, newly)
+        change = with_device(engine, change, newly, self.origin)
         who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
         self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, grace_s)
         if record.principal is not None and principal != record.principal:
             yield from self._old_ends(record)
+        yield from made_room(engine, newly, stored.key)
         self._wrote(stored, changes)
 
     def _wrote(self, stored: Stored, changes: Mapping[str, bytes | None]) -> None:

@@ -12,6 +12,7 @@ from ..errors import ChangeAfterResponse, SessionUnavailable
 
 if TYPE_CHECKING:
     from .stored import Stored
+    from .users import Users
 
 
 class Whereabouts(NamedTuple):
@@ -30,7 +31,10 @@ _LOADED: Final = frozenset({"_items", "_handle", "_is_new", "_created_age_s", "_
 class RequestSession(Session):
     """`Session`, filled by `demand` when the app first looks at it or changes it. `demand` may raise `SessionUnavailable`."""
 
-    __slots__ = ("_demand", "_stored")
+    __slots__ = ("_demand", "_stored", "users")
+
+    users: Users
+    """All sessions of a user: `users.sessions_of(...)`, `users.end_all(...)`."""
 
     ends_when_empty = False  # a request that deletes its last value ends it
 

@@ -167,9 +167,9 @@ def rotate_session(
     return Stored(token, key, outcome.record, outcome.saved)
 
 
-def end_session(engine: Engine, key: Key, placement: Placement) -> Operation[None]:
+def end_session(engine: Engine, key: Key, placement: Placement, reason: str = LOGOUT) -> Operation[None]:
     """Raises `SessionUnavailable` if no two nodes took the tombstone; it then waits wherever it could be left."""
-    outcome = yield from end(engine.cluster(), key, placement, LOGOUT)
+    outcome = yield from end(engine.cluster(), key, placement, reason)
     if isinstance(outcome, EndedBy):
         engine.count("session_ended")
         return

@@ -5,7 +5,7 @@ from .kinds import is_loopback
 from .load import check_admin, load_admin, load_settings, process_environ
 from .notes import notes, unresolved_peers
 from .ring import RingSource, check_same_secret, new_key, ring_fingerprint
-from .table import PREFIX
+from .setting import PREFIX
 
 __all__ = [
     "PREFIX",

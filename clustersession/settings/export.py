@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from ..config import Config
 from ..core.keyring import KeyRing
 from .load import process_environ
-from .table import BY_FIELD, GROUPS, PREFIX, SETTINGS, Group, Setting
+from .setting import PREFIX, Group, Setting
+from .table import BY_FIELD, GROUPS, SETTINGS
 
 _ONLY_IF_SET: Final = ("lifetimes.idle_s", "lifetimes.absolute_s")
 

@@ -17,7 +17,8 @@ from ..errors import ConfigError
 from .kinds import ADMIN_PORT, host_port, is_loopback
 from .notes import notes, say
 from .ring import new_key, read_secret_file
-from .table import BY_FIELD, PREFIX, SETTINGS, Setting
+from .setting import PREFIX, Setting
+from .table import BY_FIELD, SETTINGS
 
 STRICT: Final = Lifetimes(idle_s=1800.0, absolute_s=43200.0)
 ADMIN_TOKEN_LENGTH_MIN: Final = 16

@@ -12,7 +12,8 @@ from typing import Final
 
 from ..config import Config
 from .kinds import DNS_SCHEME, host_port, is_loopback
-from .table import BY_NAME, PREFIX
+from .setting import PREFIX
+from .table import BY_NAME
 
 log: Final = logging.getLogger("clustersession.settings")
 _said: Final[set[str]] = set()

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ..config import Config
 from ..core.keyring import KeyRing
 from ..errors import ConfigError
-from .table import PREFIX
+from .setting import PREFIX
 
 LOOK_EVERY_S: Final = 1.0
 FILE_BYTES_MAX: Final = 64 * 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from .kinds import (
     ADMIN_PORT,
@@ -16,40 +16,13 @@ from .kinds import (
     PATH,
     PEER_PORT,
     PEERS,
-    SIZE,
     TEXT,
-    Kind,
     address,
     choice,
     or_none,
 )
-
-PREFIX: Final = "CLUSTERSESSION_"
-
-
-class Setting(NamedTuple):
-    """One environment variable: `field` is its place in `Config`, dotted; `default` and `meaning` are for people."""
-
-    short: str
-    kind: Kind
-    field: str
-    default: str
-    example: str
-    meaning: str
-    secret: bool = False
-
-    @property
-    def name(self) -> str:
-        return PREFIX + self.short
-
-
-class Group(NamedTuple):
-    """Settings that are read together, with what they have in common."""
-
-    title: str
-    text: str
-    settings: tuple[Setting, ...]
-
+from .session_table import COOKIE, LIMITS, USERS
+from .setting import Group, Setting
 
 _SECRET = Group(
     "Secret",
@@ -218,96 +191,6 @@ _RUNNING = Group(
     ),
 )
 
-_COOKIE = Group(
-    "Cookie",
-    "",
-    (
-        Setting(
-            "COOKIE_NAME",
-            NAMES,
-            "cookie.names",
-            "__Host-cs; cs where Secure is off",
-            "__Host-shop,__Host-cs",
-            "Names of the cookie: the first is issued, all are read.",
-        ),
-        Setting(
-            "COOKIE_SECURE",
-            FLAG,
-            "cookie.secure",
-            "1; 0 in dev mode",
-            "0",
-            "The Secure attribute. Off only where there is no HTTPS.",
-        ),
-        Setting(
-            "COOKIE_SAMESITE", choice("Lax", "Strict", "None"), "cookie.samesite", "Lax", "Strict", "The SameSite attribute."
-        ),
-        Setting(
-            "COOKIE_DOMAIN",
-            TEXT,
-            "cookie.domain",
-            "none: this host name only",
-            "example.com",
-            "The Domain attribute. Not with a `__Host-` name.",
-        ),
-        Setting("COOKIE_PATH", TEXT, "cookie.path", "/", "/shop", "The Path attribute. Only `/` with a `__Host-` name."),
-        Setting(
-            "COOKIE_PARTITIONED",
-            FLAG,
-            "cookie.partitioned",
-            "0",
-            "1",
-            "The Partitioned attribute, for apps inside frames of other sites.",
-        ),
-        Setting(
-            "COOKIE_MAX_AGE",
-            or_none(DURATION),
-            "cookie.max_age_s",
-            "the framework's own, else none: until the browser closes",
-            "14d",
-            "The Max-Age attribute: makes the cookie outlive the browser.",
-        ),
-    ),
-)
-
-_LIMITS = Group(
-    "Lifetimes and limits",
-    "",
-    (
-        Setting(
-            "IDLE_TIMEOUT",
-            or_none(DURATION),
-            "lifetimes.idle_s",
-            "the framework's own, else 30m",
-            "30m",
-            "A session ends when it got no request for so long.",
-        ),
-        Setting(
-            "ABSOLUTE_TIMEOUT",
-            or_none(DURATION),
-            "lifetimes.absolute_s",
-            "the framework's own, else 12h",
-            "12h",
-            "A session ends so long after it began, however busy it is.",
-        ),
-        Setting(
-            "MAX_SESSION_BYTES",
-            SIZE,
-            "limits.session_bytes_max",
-            "64KiB",
-            "256KiB",
-            "A session larger than this is not saved; the app gets an error.",
-        ),
-        Setting(
-            "MAX_BYTES",
-            SIZE,
-            "limits.store_bytes_max",
-            "what the place and the cgroup have",
-            "512MiB",
-            "How large the store of this host may grow.",
-        ),
-    ),
-)
-
 _TLS = Group(
     "TLS between the hosts",
     "All three or none; the same authority on every host. Both sides show a certificate.",
@@ -377,7 +260,7 @@ _TIMEOUTS = Group(
     ),
 )
 
-GROUPS: Final = (_SECRET, _NODE, _RUNNING, _COOKIE, _LIMITS, _TLS, _TIMEOUTS)
+GROUPS: Final = (_SECRET, _NODE, _RUNNING, COOKIE, LIMITS, USERS, _TLS, _TIMEOUTS)
 SETTINGS: Final = tuple(setting for group in GROUPS for setting in group.settings)
 BY_FIELD: Final = {setting.field: setting for setting in SETTINGS}
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}

@@ -100,6 +100,15 @@ class LmdbStore:
             found += self._reading(number, functools.partial(shard.keys, after=after, limit=limit - len(found)))
         return found
 
+    def grouped(self, group: bytes, *, settled: bool = False) -> list[bytes]:
+        found: list[bytes] = []
+        for number in range(SHARDS):
+            if settled:
+                found += self._writing(number, functools.partial(_after_all_changes, reader=shard.grouped, group=group))
+            else:
+                found += self._reading(number, functools.partial(shard.grouped, group=group))
+        return found
+
     def board(self, name: str) -> bytes | None:
         row = _BOARD_NAME + name.encode()
         try:
@@ -121,6 +130,9 @@ class LmdbStore:
                 self._files.space(BOARD).keep_ahead()
 
         self._writing(BOARD, write)
+
+    def boards(self, prefix: str) -> dict[str, bytes]:
+        return self._reading(BOARD, functools.partial(_boards, prefix=prefix))
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         self._writing(BOARD, lambda env, _: _add_counts(env, counts))
@@ -224,6 +236,27 @@ class LmdbStore:
             raise Corrupt(f"{self.place}: sixteenth {number:x} of the store is broken ({error})") from error
         elif "closed" not in str(error):  # closed: by a fork in another thread, it will be opened again
             raise StoreError(f"{self.place}: {error}") from error
+
+
+def _after_all_changes(env: lmdb.Environment, _: int | None, *, reader: Callable[..., T], group: bytes) -> T:
+    """What is there once every change that has begun is done: a reader alone would not see one that is about to commit."""
+    txn = env.begin(write=True)
+    try:
+        return reader(txn, group=group)
+    finally:
+        txn.abort()
+
+
+def _boards(txn: lmdb.Transaction[bytes], prefix: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    start = _BOARD_NAME + prefix.encode()
+    cursor = txn.cursor()
+    if cursor.set_range(start):
+        for row, value in cursor.iternext():
+            if not row.startswith(start):
+                break
+            found[row[len(_BOARD_NAME) :].decode()] = value
+    return found
 
 
 def _add_counts(env: lmdb.Environment, counts: Mapping[str, int]) -> None:

@@ -74,6 +74,7 @@ class MemoryStore:
         self._order: list[bytes] = []
         self._due: _Index[int] = _Index()
         self._evict: _Index[tuple[int, int]] = _Index()
+        self._groups: dict[bytes, dict[bytes, None]] = {}
         self._hints: dict[str, dict[bytes, float]] = {}
         self._board: dict[str, bytes] = {}
         self._counts: dict[str, int] = {}
@@ -99,7 +100,7 @@ class MemoryStore:
         with self._lock:
             decided = rule(self.read(key))
             if isinstance(decided.data, bytes):
-                self._put(key, _Entry(decided.data, standing(decided.due, decided.evict)))
+                self._put(key, _Entry(decided.data, standing(decided.due, decided.evict, decided.group)))
             elif decided.data is None and key in self._entries:
                 self._remove(key)
             for owner in decided.unhint:
@@ -120,6 +121,8 @@ class MemoryStore:
         self._bytes += entry.size
         self._due.add(entry.at.due, key)
         self._evict.add(entry.at.evict, key)
+        if entry.at.group is not None:
+            self._groups.setdefault(entry.at.group, {})[key] = None
 
     def _find_room(self, more: int, sparing: bytes) -> None:
         missing = self._bytes + more - self._bytes_max
@@ -148,6 +151,11 @@ class MemoryStore:
         self._bytes -= entry.size
         self._due.discard(entry.at.due, key)
         self._evict.discard(entry.at.evict, key)
+        group = self._groups.get(entry.at.group or b"")
+        if group is not None and entry.at.group is not None:
+            del group[key]
+            if not group:
+                del self._groups[entry.at.group]
 
     def _unhint(self, owner: str, key: bytes) -> None:
         hinted = self._hints.get(owner, {})
@@ -177,6 +185,10 @@ class MemoryStore:
             first = 0 if after is None else bisect.bisect_right(self._order, after)
             return self._order[first : first + max(limit, 0)]
 
+    def grouped(self, group: bytes, *, settled: bool = False) -> list[bytes]:
+        with self._lock:
+            return list(self._groups.get(group, ()))
+
     def board(self, name: str) -> bytes | None:
         return self._board.get(name)
 
@@ -186,6 +198,10 @@ class MemoryStore:
                 self._board.pop(name, None)
             else:
                 self._board[name] = data
+
+    def boards(self, prefix: str) -> dict[str, bytes]:
+        with self._lock:
+            return {name: data for name, data in self._board.items() if name.startswith(prefix)}
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import StoreRefused
 
 META_NAME: Final = "meta.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE: Final = Path("/proc/self/ns/pid")
 

@@ -75,7 +75,7 @@ def change(
 
 def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> bool:
     """Whether it may have taken more pages than before."""
-    head = rows.head(rows.standing(decided.due, decided.evict))
+    head = rows.head(rows.standing(decided.due, decided.evict, decided.group))
     value = head + data
     grows = row is None or len(value) > len(row)
     before = _pages(txn) if grows else 0
@@ -92,7 +92,7 @@ def _index(txn: Txn, key: bytes, old: bytes, new: bytes) -> None:
     """Moves a key from the places of its `old` head (empty: none) to those of the `new` one."""
     if old == new:
         return
-    for row_of in (rows.due_row, rows.evict_row):
+    for row_of in (rows.due_row, rows.evict_row, rows.group_row):
         before, after = row_of(old, key) if old else None, row_of(new, key)
         if before != after:
             if before is not None:
@@ -103,7 +103,7 @@ def _index(txn: Txn, key: bytes, old: bytes, new: bytes) -> None:
 
 def _remove(txn: Txn, key: bytes, row: bytes) -> None:
     txn.delete(rows.DATA + key)
-    for index_row in (rows.due_row(row, key), rows.evict_row(row, key)):
+    for index_row in (rows.due_row(row, key), rows.evict_row(row, key), rows.group_row(row, key)):
         if index_row is not None:
             txn.delete(index_row)
 
@@ -218,6 +218,12 @@ def due(txn: Txn, until: bytes, limit: int) -> list[bytes]:
             if len(found) == limit:
                 break
     return found
+
+
+def grouped(txn: Txn, group: bytes) -> list[bytes]:
+    """The keys of one group."""
+    prefix = rows.GROUP + group
+    return [row[-KEY_SIZE:] for row in _rows(txn, prefix, prefix)]
 
 
 def keys(txn: Txn, after: bytes | None, limit: int) -> list[bytes]:

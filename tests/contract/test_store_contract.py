@@ -234,6 +234,62 @@ def test_board(store: Store) -> None:
     assert store.board("members") is None
 
 
+def test_boards_by_prefix(store: Store) -> None:
+    """Small values are found by how their names begin, and only those."""
+    for name in ("bar", "bar 1", "bar 2", "baz", "ba"):
+        store.set_board(name, name.encode())
+    store.set_board("bar 2", None)
+    assert store.boards("bar") == {"bar": b"bar", "bar 1": b"bar 1"}
+    assert store.boards("bar 1") == {"bar 1": b"bar 1"}
+    assert store.boards("x") == {}
+
+
+def test_groups(store: Store) -> None:
+    """A key is found by the group it was last written with, until it is deleted or written with another one."""
+    one, other = b"one-----", b"other---"
+    for number in range(20):
+        store.change(key(number), lambda _: Change(None, b"data", 99_999.0, group=one))
+    store.change(key(3), lambda _: Change(None, b"data", 99_999.0, group=other))
+    store.change(key(4), lambda _: Change(None, None))
+    store.change(key(5), lambda _: Change(None, b"more data", 99_999.0))
+    store.change(key(6), lambda _: Change(None, KEEP))
+    assert sorted(store.grouped(one)) == sorted(key(number) for number in range(20) if number not in (3, 4, 5))
+    assert store.grouped(other) == [key(3)]
+    assert store.grouped(b"nothing-") == []
+
+
+def test_settled_groups_wait_for_changes_under_way(store: Store) -> None:
+    """What a change that has begun is about to put into a group shows in the settled list."""
+    begun, listing = threading.Event(), threading.Event()
+    found: list[bytes] = []
+
+    def rule(_: bytes | None) -> Change:
+        begun.set()
+        assert listing.wait(10)
+        return Change(None, b"data", 99_999.0, group=b"group---")
+
+    def look() -> None:
+        listing.set()
+        found.extend(store.grouped(b"group---", settled=True))
+
+    writer = threading.Thread(target=store.change, args=(KEY, rule))
+    writer.start()
+    assert begun.wait(10)
+    looking = threading.Thread(target=look)
+    looking.start()
+    looking.join()
+    writer.join()
+    assert found == [KEY]
+
+
+@pytest.mark.parametrize("wrong", [b"short", bytes(8), b"too long for it"])
+def test_only_whole_groups(store: Store, wrong: bytes) -> None:
+    """A group of another length, or of zeros only, is refused and nothing is written."""
+    with pytest.raises(ValueError, match="a group has 8 bytes"):
+        store.change(KEY, lambda _: Change(None, b"data", 1.0, group=wrong))
+    assert store.read(KEY) is None
+
+
 def test_counts_add_up(store: Store) -> None:
     """Each process adds its own; they are no entries and no board values."""
     assert store.counts() == {}

@@ -23,6 +23,7 @@ keys = st.integers(0, 11).map(lambda number: bytes([number * 0x17 % 256]) * 16)
 datas = st.one_of(st.none(), st.just(KEEP), st.binary(max_size=40), st.integers(0, 9000).map(bytes))
 dues = st.one_of(st.floats(-1e3, 1e6), st.just(float("inf")))
 evicts = st.one_of(st.none(), st.tuples(st.integers(0, 3), st.floats(0, 1e6)))
+groups = st.sampled_from((None, b"g" * 8, b"h" * 8))
 owners = st.lists(st.sampled_from(OWNERS), max_size=3, unique=True).map(tuple)
 
 
@@ -37,6 +38,7 @@ class Machine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None))
         self.store: Store = MemoryStore(now=lambda: self.time) if self.kind == "memory" else self.opened()
         self.data: dict[bytes, tuple[bytes, float]] = {}
+        self.group_of: dict[bytes, bytes | None] = {}
         self.hints: dict[str, dict[bytes, float]] = {owner: {} for owner in OWNERS}
         self.board: dict[str, bytes] = {}
 
@@ -48,18 +50,26 @@ class Machine(RuleBasedStateMachine):
             self.store.close()
             shutil.rmtree(self.directory)
 
-    @rule(key=keys, data=datas, due=dues, evict=evicts, hint=owners, unhint=owners)
-    def change(self, key: bytes, data: Any, due: float, evict: Any, hint: tuple[str, ...], unhint: tuple[str, ...]) -> None:
-        seen = self.store.change(key, lambda old: Change(old, data, due, evict, hint, unhint))
+    @rule(key=keys, data=datas, due=dues, evict=evicts, hint=owners, unhint=owners, group=groups)
+    def change(
+        self, key: bytes, data: Any, due: float, evict: Any, hint: tuple[str, ...], unhint: tuple[str, ...], group: bytes | None
+    ) -> None:
+        seen = self.store.change(key, lambda old: Change(old, data, due, evict, hint, unhint, group))
         assert seen == self.data.get(key, (None, 0.0))[0]
         if isinstance(data, bytes):
             self.data[key] = (data, due)
+            self.group_of[key] = group
         elif data is None:
             self.data.pop(key, None)
         for owner in unhint:
             self.hints[owner].pop(key, None)
         for owner in hint:
             self.hints[owner].setdefault(key, self.time)
+
+    @rule(group=st.sampled_from((b"g" * 8, b"h" * 8, b"i" * 8)), settled=st.booleans())
+    def grouped(self, group: bytes, settled: bool) -> None:
+        found = self.store.grouped(group, settled=settled)
+        assert sorted(found) == sorted(key for key in self.data if self.group_of[key] == group)
 
     @rule(by=st.floats(0.1, 100))
     def time_passes(self, by: float) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from clustersession.core import calls
-from clustersession.core.calls import Absorb, Confirm, Export, Heartbeat, Inventory, Put, Settle
+from clustersession.core.bars import Bar
+from clustersession.core.calls import Absorb, Bars, Confirm, Export, Forbid, Heartbeat, Inventory, Put, Settle
 from clustersession.core.node import State, View
 from clustersession.core.placement import live_order
 from clustersession.core.record import Key, Record, contents_of, digest
-from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, sync
+from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, heard_of_bars, sync
 
 from .play import REFUSED, SILENT, Played, Script, play
 from .records import KEY, member, pending, pointer, record, tombstone, view
@@ -18,14 +19,16 @@ KEY2 = b"2" * 16
 ME, B, C = member("a"), member("b"), member("c")
 OTHERS = (ME, C)
 EVERYBODY = view("a", "b", "c", "d", "e")
+BAR, BAR2 = Bar(b"1" * 8, (b"l" * 16,), 100.0), Bar(b"2" * 8, (b"m" * 16,), 200.0)
+FORBIDDEN = calls.Forbidden()
 
 
 def mine() -> Heartbeat:
     return Heartbeat(ME, (B, C), 5.0)
 
 
-def answer(*hints: tuple[Key, Record], pending: int = 0) -> calls.Beat:
-    return calls.Beat(B, OTHERS, hints, pending, 7.0)
+def answer(*hints: tuple[Key, Record], pending: int = 0, bars: bytes = b"") -> calls.Beat:
+    return calls.Beat(B, OTHERS, hints, pending, 7.0, bars)
 
 
 def held(each: Record, key: Key = KEY, better: Record | None = None) -> calls.Absorbed:
@@ -37,7 +40,7 @@ def all_confirmed(*differing: tuple[Key, Record | None]) -> calls.Confirmed:
 
 
 def run_beat(script: Script) -> Played[Heard | Silent]:
-    return play(beat("a", "b", mine), script)
+    return play(beat("a", "b", mine, lambda: b"my bars"), script)
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------------------
@@ -71,6 +74,48 @@ def test_hints_are_applied_and_confirmed_before_the_peer_counts_as_heard() -> No
         ("a", Absorb(KEY2, two, "b")),
         ("b", Confirm((digest(KEY, one), digest(KEY2, two)))),
     ]
+
+
+@pytest.mark.parametrize(
+    ("known", "taken", "told_all"),
+    [
+        (calls.Known(()), [], True),
+        (SILENT, [], False),
+        (calls.Later(), [], False),
+        (calls.Known((BAR, BAR2)), [FORBIDDEN, FORBIDDEN], True),
+        (calls.Known((BAR, BAR2)), [FORBIDDEN, calls.Full()], False),
+    ],
+)
+def test_bars_are_taken_before_the_peer_counts_as_heard(known: calls.Reply, taken: list[calls.Reply], told_all: bool) -> None:
+    """A peer that knows other bars is asked for them; one that cannot be kept here holds back the lease."""
+    script: Script = {("b", Heartbeat): [answer(bars=b"theirs")], ("b", Bars): [known], ("a", Forbid): taken}
+    played = run_beat(script)
+    assert played.outcome == Heard(B, OTHERS, told_all=told_all)
+    assert played.calls(Forbid) == [("a", Forbid(bar)) for bar in (BAR, BAR2)[: len(taken)]]
+
+
+@pytest.mark.parametrize("same", [b"my bars", b""])
+def test_bars_known_already_are_not_asked_for(same: bytes) -> None:
+    """Nor are those of a peer that knows none: it asks for ours."""
+    assert run_beat({("b", Heartbeat): [answer(bars=same)]}).calls(Bars) == []
+
+
+@pytest.mark.parametrize(
+    ("replies", "heard"), [([calls.Known(())] * 3, True), ([SILENT, SILENT, calls.Known((BAR,))], True), ([SILENT] * 3, False)]
+)
+def test_a_sync_begins_with_the_bars_of_others(replies: list[calls.Reply], heard: bool) -> None:
+    """Three are asked, and one that answers is enough: each of them has what it missed itself."""
+    order = live_order(EVERYBODY, b"", without=("a",))[:3]
+    script: dict[tuple[str, type[calls.Call]], list[calls.Reply]] = {}
+    for peer, reply in zip(order, replies, strict=True):
+        script[peer, Bars] = [reply]
+        script.update({("a", Forbid): [FORBIDDEN]} if isinstance(reply, calls.Known) and reply.bars else {})
+    assert play(heard_of_bars(EVERYBODY), script).outcome is heard
+
+
+def test_who_is_alone_has_nobody_to_hear_bars_from() -> None:
+    """Then its sync need not wait for any."""
+    assert play(heard_of_bars(view("a")), {}).outcome is True
 
 
 def test_what_is_better_here_goes_back_and_what_comes_of_it_is_taken() -> None:

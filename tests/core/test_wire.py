@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core import calls
+from clustersession.core.bars import Bar
 from clustersession.core.calls import Call, Reply
+from clustersession.core.encoding import moved_to_clock
 from clustersession.core.node import Member
 from clustersession.core.record import Digest, Ending, Lifetime, Patch, Record, Stamp
 from clustersession.core.wire import decode_call, decode_reply, encode, line_of, status_of
@@ -29,6 +31,7 @@ RECORD = Record(
 ENDED = RECORD.but(ended=Ending("rotated", 995.0, 1005.0))
 PATCH = Patch(b"12345678", {"cart": b"new", "old": None}, Lifetime(60.0, 4000.0))
 DIGEST = Digest(KEY, 3, 4, ("a", None), False)
+BAR = Bar(b"12345678", (b"l" * 16,), 990.0, (KEY,))
 MEMBER = Member("a", "10.0.0.1", 10060, 5, "zone", kids=(1, 2))
 
 CALLS: list[tuple[Call, bytes]] = [
@@ -40,6 +43,9 @@ CALLS: list[tuple[Call, bytes]] = [
     (calls.End(KEY, "logout", ("a", None), 3, 10.0), b"POST /v1/records/000102030405060708090a0b0c0d0e0f"),
     (calls.Confirm((DIGEST,)), b"POST /v1/digests"),
     (calls.Heartbeat(MEMBER, (MEMBER,), 1000.0), b"POST /v1/members"),
+    (calls.Forbid(BAR), b"POST /v1/users"),
+    (calls.Bars(), b"POST /v1/users"),
+    (calls.OfUser((b"l" * 16,)), b"POST /v1/users"),
 ]
 REPLIES: list[tuple[Reply, int]] = [
     (calls.Found(RECORD, serving=True), 200),
@@ -51,6 +57,9 @@ REPLIES: list[tuple[Reply, int]] = [
     (calls.Absorbed(ENDED), 200),
     (calls.Confirmed(((KEY, RECORD), (b"x" * 16, None))), 200),
     (calls.Beat(MEMBER, (), ((KEY, ENDED),), 3, 1000.0), 200),
+    (calls.Forbidden((KEY,)), 200),
+    (calls.Known((BAR,)), 200),
+    (calls.Theirs(((KEY, RECORD),)), 200),
     (calls.NotMine(), 404),
     (calls.Conflict(4, ("b", "c")), 409),
     (calls.Gone("logout", 5.0, 3, ("a", "b"), RECORD), 410),
@@ -92,6 +101,15 @@ def test_times_keep_their_distance_from_now(sender: float, receiver: float) -> N
     assert received.record.created == pytest.approx(receiver - 100.0, abs=1e-6)
     assert received.record.frozen_until == pytest.approx(receiver + 0.25, abs=1e-6)
     assert received.record.auth_time is None
+
+
+@pytest.mark.parametrize("message", [calls.Forbid(BAR), calls.Known((BAR,))], ids=lambda message: type(message).__name__)
+def test_a_bar_keeps_its_age(message: calls.Forbid | calls.Known) -> None:
+    """It ends the same sessions on a host with another clock."""
+    moved = moved_to_clock(moved_to_clock(message, -1000.0), 70.0)
+    [bar] = [moved.bar] if isinstance(moved, calls.Forbid) else moved.bars
+    assert bar == BAR.moved_to_clock(-930.0)
+    assert bar.at == pytest.approx(60.0)
 
 
 @pytest.mark.parametrize("call", [call for call, _ in CALLS], ids=lambda call: type(call).__name__)

@@ -4,7 +4,8 @@ import pytest
 
 from clustersession.config import Config
 from clustersession.settings import reference_page
-from clustersession.settings.table import SETTINGS, Setting
+from clustersession.settings.setting import Setting
+from clustersession.settings.table import SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 

@@ -101,12 +101,12 @@ def test_other_format(place: Path) -> None:
     """Files of a later format are refused untouched, even if nothing else in their record is known."""
     filled(place).close()
     (place / "meta.json").write_text('{"format": 99, "novel": true}')
-    with pytest.raises(StoreRefused, match=r"format 99.*format 1.*remove"):
+    with pytest.raises(StoreRefused, match=r"format 99.*format 2.*remove"):
         opened(place)
     assert (place / "0" / "data.mdb").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": "x"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": "x"}'])
 def test_unreadable_record(place: Path, text: str) -> None:
     """A record that cannot be read is refused with what to do."""
     filled(place).close()

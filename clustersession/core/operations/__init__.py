@@ -24,6 +24,7 @@ from .outcome import (
     Target,
     Unavailable,
 )
+from .principals import EndedAll, Listing, end_all, sessions_of
 from .rotating import rotate
 from .saving import create, new_record, save, touch
 
@@ -34,7 +35,9 @@ __all__ = [
     "CreateOutcome",
     "EndOutcome",
     "Ended",
+    "EndedAll",
     "EndedBy",
+    "Listing",
     "LoadOutcome",
     "Loaded",
     "Lost",
@@ -51,6 +54,7 @@ __all__ = [
     "adopt",
     "create",
     "end",
+    "end_all",
     "end_unwritten",
     "first_record",
     "found_anywhere",
@@ -60,6 +64,7 @@ __all__ = [
     "put",
     "rotate",
     "save",
+    "sessions_of",
     "touch",
     "vouched",
 ]

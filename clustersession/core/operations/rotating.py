@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import calls
+from ..bars import with_root
 from ..effects import Ask, Operation, Tell, Wait
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from ..resolving import resolved
@@ -50,7 +51,9 @@ def rotate(
     if not isinstance(change, Patch):
         yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))
         return unsuited(change)
-    record = _successor(cluster, new_key, frozen, change, now).but(principal=principal, auth_time=auth_time)
+    frozen_extra = with_root(key, frozen, principal)
+    record = _successor(cluster, new_key, frozen.but(extra=frozen_extra), change, now)
+    record = record.but(principal=principal, auth_time=auth_time)
     saved = yield from create(cluster, new_key, record)
     if isinstance(saved, Unavailable):
         yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))

@@ -108,6 +108,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
         if by_hand:
             fields = _changed_by_hand(engine, cookie or "", by_hand) or fields
         visit = engine.visit(fields, blocking=not self.async_mode, session_type=DjangoSession)
+        visit.origin = request.META
         request.session = store = self.SessionStore.of_request(engine, visit)
         setattr(request, OWN, store)
         return visit

@@ -1,5 +1,5 @@
-"""`incr`, `append`, `add`, `discard` and `expect` in Django's interface, with an `a...` of each for async views, as Django's
-other methods have one."""
+"""What `Session` has beyond Django's interface: `incr`, `append`, `add`, `discard` and `expect`, with an `a...` of each for async
+views, as Django's other methods have one; the user's other sessions, and how fresh the login is."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from collections.abc import Hashable
 from typing import Any
 
 from ...core.edits import Operations
-from ...core.session import Session
+from ...core.freshness import Freshness
+from ...runtime.session import RequestSession
+from ...runtime.users import Users
 
 
-class StoreOperations(Operations):
+class StoreOperations(Operations, Freshness):
     """For a `SessionStore`, which has the session as `inner` and loads it in async code by `_aget_session`."""
 
     @property
-    def inner(self) -> Session:
+    def inner(self) -> RequestSession:
         raise AttributeError("inner")
+
+    @property
+    def users(self) -> Users:
+        """All sessions of a user: `users.sessions_of(user.pk)`, `users.end_all(user.pk)`, awaited with an `a` before."""
+        return self.inner.users
+
+    @property
+    def auth_age_s(self) -> float | None:
+        """Seconds since the principal was set or confirmed: what `require_fresh` is decided by."""
+        return self.inner.auth_age_s
+
+    def refresh_login(self) -> None:
+        """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
+        self.inner.refresh_login()
 
     async def _aget_session(self, no_load: bool = False) -> Any:
         raise AttributeError("_aget_session")

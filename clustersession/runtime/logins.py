@@ -1,0 +1,71 @@
+"""What a login brings with it beyond a new ID: from where it came, and how many of its user there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.bars import Device, device_extra
+from ..core.effects import Operation
+from ..core.operations import Listing, Placement, sessions_of
+from ..core.record import Key, Patch, Record
+from ..errors import SessionUnavailable, TooManySessions
+from .stored import end_session
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+AGENT_CHARS_MAX: Final = 256
+REFUSE: Final = "refuse"
+
+
+def device_from(origin: Mapping[str, Any]) -> Device:
+    """Who asks, by a WSGI environ, Django's META or an ASGI scope: the address as the app's server has it, which behind a proxy
+    is that of the user only if the server was told to trust the proxy's word."""
+    if "REMOTE_ADDR" in origin or "HTTP_USER_AGENT" in origin:
+        address, agent = origin.get("REMOTE_ADDR", ""), origin.get("HTTP_USER_AGENT", "")
+    else:
+        address = (origin.get("client") or ("",))[0]
+        agent = next((value.decode("latin-1") for name, value in origin.get("headers", ()) if name == b"user-agent"), "")
+    return Device(str(address), str(agent)[:AGENT_CHARS_MAX])
+
+
+def with_device(engine: Engine, change: Patch, user: str | None, origin: Mapping[str, Any]) -> Patch:
+    """`change` as the first of a login."""
+    if user is None or not origin or not engine.config.devices:
+        return change
+    return Patch(change.id, change.changes, change.lifetime, device_extra(device_from(origin)), change.edits, change.expected)
+
+
+def admitted(engine: Engine, user: str | None) -> Operation[None]:
+    """Before a login is stored. Raises `TooManySessions` and `SessionUnavailable`."""
+    limit = engine.config.user_sessions_max
+    if user is None or limit is None or engine.config.user_sessions_over != REFUSE:
+        return
+    if len((yield from listed(engine, user)).sessions) >= limit:
+        engine.count("login_over_limit")
+        raise TooManySessions(limit)
+
+
+def made_room(engine: Engine, user: str | None, key: Key) -> Operation[None]:
+    """After a login was stored under `key`: the sessions of the same user that logged in first end, if there are too many.
+    Raises `SessionUnavailable`."""
+    limit = engine.config.user_sessions_max
+    if user is None or limit is None or engine.config.user_sessions_over == REFUSE:
+        return
+    others = {k: r for k, r in (yield from listed(engine, user)).sessions.items() if k != key}
+    for old in sorted(others, key=lambda k: _began(others[k]))[: max(0, len(others) + 1 - limit)]:
+        engine.count("login_over_limit")
+        yield from end_session(engine, old, Placement(others[old].epoch, others[old].owners), "too many sessions")
+
+
+def listed(engine: Engine, user: str) -> Operation[Listing]:
+    """The live sessions of the user. Two nodes without an answer may be both owners of one: raises `SessionUnavailable`."""
+    listing = yield from sessions_of(engine.cluster(), engine.host.bars.labels(user))
+    if len(listing.silent) > 1:
+        raise SessionUnavailable(f"{', '.join(listing.silent)} gave no answer, and may hold sessions of this user")
+    return listing
+
+
+def _began(record: Record) -> float:
+    return record.created if record.auth_time is None else record.auth_time

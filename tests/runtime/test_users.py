@@ -1,0 +1,402 @@
+"""All sessions of a user: listed from every host, ended on every host, also on those that hear of it late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from clustersession.core import calls
+from clustersession.core.bars import REASON
+from clustersession.core.keyring import KeyRing
+from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
+from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.sealing import Sealer
+from clustersession.core.upkeep import barred
+from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
+from clustersession.runtime.budget import Budget
+from clustersession.runtime.engine import Engine
+from clustersession.testing.in_process import SECRET, InProcessCluster
+from tests.runtime.test_pipeline import Clock, read, save, visit, write
+
+OWN = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "Firefox"}
+SCOPE = {"type": "http", "client": ("192.0.2.8", 5000), "headers": [(b"cookie", b"x=y"), (b"user-agent", b"Safari")]}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cluster(clock: Clock) -> InProcessCluster:
+    return InProcessCluster(clock=clock)
+
+
+def login(engine: Engine, user: str, cookie: str | None = None, origin: Any = OWN) -> str:
+    """A login; the cookie of it."""
+    made = visit(engine, cookie)
+    made.origin = origin
+    made.session["_user_id"] = user
+    save(engine, made)
+    return made.headers().cookies[0].partition(";")[0]
+
+
+def handle(engine: Engine, cookie: str) -> str:
+    found = visit(engine, cookie).session.id
+    assert found is not None
+    return found
+
+
+def key_of(engine: Engine, cookie: str) -> Key:
+    return bytes.fromhex(handle(engine, cookie))
+
+
+def held(cluster: InProcessCluster, key: Key) -> dict[str, Record]:
+    found = {node.name: node.host.record(key) for node in cluster}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def alive(cluster: InProcessCluster, *cookies: str) -> list[bool]:
+    """Whether each still holds a session, on every host."""
+    shown = [[bool(read(engine, cookie)) for engine in cluster.engines()] for cookie in cookies]
+    assert all(len(set(each)) == 1 for each in shown), shown
+    return [each[0] for each in shown]
+
+
+# --- the list --------------------------------------------------------------------------------------------------------------
+
+
+def test_sessions_are_listed_from_every_host(cluster: InProcessCluster, clock: Clock) -> None:
+    """Wherever they are kept, each once, the latest login first, with what is known of it; other users' are not among them."""
+    a, b, c = cluster.engines()
+    first = login(a, "7", write(a, cart=1))
+    clock.now += 60
+    second = login(b, "7", origin=SCOPE)
+    login(c, "8")
+    write(c, nobody="logged in")
+    clock.now += 1
+    for engine in cluster.engines():
+        found = engine.users.sessions_of("7")
+        assert [each.id for each in found] == [handle(b, second), handle(a, first)]
+        assert [(each.login_age_s, each.address, each.user_agent) for each in found] == [
+            (1.0, "192.0.2.8", "Safari"),
+            (61.0, "192.0.2.7", "Firefox"),
+        ]
+    assert len(a.users.sessions_of("8")) == 1
+    assert a.users.sessions_of("9") == []
+
+
+def test_users_are_named_by_text_and_numbers(cluster: InProcessCluster) -> None:
+    """As the session holds them: 7 and "7" are one user. Anything else is a mistake, and so is nobody."""
+    users = cluster["a"].engine.users
+    login(cluster["a"].engine, "7")
+    login(cluster["a"].engine, "12345678-1234-5678-1234-567812345678")
+    assert len(users.sessions_of(7)) == len(users.sessions_of(UUID("12345678-1234-5678-1234-567812345678"))) == 1
+    for wrong in (None, True, b"7", {"sub": "7"}):
+        with pytest.raises(TypeError, match="pass its id"):
+            users.sessions_of(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nobody"):
+        users.sessions_of("")
+
+
+def test_ended_expired_and_handed_over_sessions_are_not_listed(cluster: InProcessCluster, clock: Clock) -> None:
+    """The index of each host follows what becomes of a session."""
+    a = cluster["a"].engine
+    out, rotated, idle = login(a, "7"), login(a, "7"), login(a, "7")
+    ending = visit(a, out)
+    ending.session.end()
+    save(a, ending)
+    again = visit(a, rotated)
+    again.session.rotate()
+    save(a, again)
+    clock.now += 1700.0
+    kept = again.headers().cookies[0].partition(";")[0]
+    write(a, kept, seen=1)
+    clock.now += 300.0
+    assert [each.id for each in a.users.sessions_of("7")] == [handle(a, kept)]
+    assert read(a, idle) == {}
+
+
+def test_one_silent_node_hides_nothing_two_may(cluster: InProcessCluster) -> None:
+    """Every session has two owners; when two hosts give no answer the list is unknown, not short."""
+    a = cluster["a"].engine
+    cookies = [login(engine, "7") for engine in cluster.engines()]
+    cluster.paused("c")
+    assert sorted(each.id for each in a.users.sessions_of("7")) == sorted(handle(a, cookie) for cookie in cookies)
+    cluster.paused("b")
+    with pytest.raises(SessionUnavailable, match="b, c gave no answer"):
+        a.users.sessions_of("7")
+
+
+def test_devices_are_kept_only_if_wanted() -> None:
+    """CLUSTERSESSION_DEVICES=0: neither address nor browser is stored."""
+    cluster = InProcessCluster(devices=False)
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    [only] = a.users.sessions_of("7")
+    assert (only.address, only.user_agent) == ("", "")
+    assert all(DEVICE not in record.extra for record in held(cluster, key_of(a, cookie)).values())
+
+
+def test_a_device_stays_with_its_login(cluster: InProcessCluster) -> None:
+    """A new ID for the same login keeps it, another user's login replaces it, a logout by emptying the user drops it."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    again = visit(a, cookie)
+    again.session.rotate()
+    save(a, again)
+    [kept] = a.users.sessions_of("7")
+    assert kept.address == "192.0.2.7"
+    cookie = login(a, "8", again.headers().cookies[0].partition(";")[0], origin=SCOPE)
+    assert [each.address for each in a.users.sessions_of("8")] == ["192.0.2.8"]
+    nobody = visit(a, cookie)
+    nobody.session["cart"] = 1
+    del nobody.session["_user_id"]
+    save(a, nobody)
+    [record] = {r.version: r for r in held(cluster, key_of(a, nobody.headers().cookies[0].partition(";")[0])).values()}.values()
+    assert DEVICE not in record.extra
+
+
+# --- the end of all ----------------------------------------------------------------------------------------------------------
+
+
+def test_logged_out_everywhere(cluster: InProcessCluster, clock: Clock) -> None:
+    """Every session of the user is gone on every host; those of others, and later logins, are not touched."""
+    a, b, c = cluster.engines()
+    theirs = [login(engine, "7") for engine in (a, b, c, a)]
+    others = [login(b, "8"), write(c, cart=1)]
+    assert b.users.end_all("7") == 4
+    clock.now += 0.001
+    later = login(c, "7")
+    assert alive(cluster, *theirs) == [False] * 4
+    assert alive(cluster, *others, later) == [True] * 3
+    assert len(a.users.sessions_of("7")) == 1
+    assert b.users.end_all("9") == 0
+
+
+def test_nothing_of_the_user_is_kept(cluster: InProcessCluster) -> None:
+    """A tombstone of it has neither values nor device nor name."""
+    a = cluster["a"].engine
+    cookie = login(a, "7", write(a, secret="x"))
+    key = key_of(a, cookie)
+    a.users.end_all("7")
+    for record in held(cluster, key).values():
+        assert record.ended is not None
+        assert record.ended.reason == REASON
+        assert (record.items, record.extra, record.principal) == ({}, {}, SOMEBODY)
+
+
+def test_all_but_this_one(cluster: InProcessCluster, clock: Clock) -> None:
+    """The spared session goes on, also under the IDs that it gets later, and when its copies move; a new login of it ends with
+    the next call that does not spare it."""
+    a, b, c = cluster.engines()
+    mine, other = login(a, "7"), login(b, "7")
+    assert a.users.end_all("7", except_=handle(a, mine)) == 1
+    assert alive(cluster, mine, other) == [True, False]
+    for engine in (b, c, a):
+        turned = visit(engine, mine)
+        turned.session.rotate()
+        save(engine, turned)
+        mine = turned.headers().cookies[0].partition(";")[0]
+        assert alive(cluster, mine) == [True]
+    clock.now += 0.001
+    again = login(c, "7")
+    assert b.users.end_all("7", except_=handle(a, mine)) == 1
+    assert alive(cluster, mine, again) == [True, False]
+    assert c.users.end_all("7") == 1
+    assert alive(cluster, mine) == [False]
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "00ff", "g" * 32])
+def test_only_a_handle_is_spared(cluster: InProcessCluster, wrong: str) -> None:
+    """What is none is a mistake that ends nothing."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    with pytest.raises(ValueError, match=r"pass session\.id"):
+        a.users.end_all("7", except_=wrong)
+    assert alive(cluster, cookie) == [True]
+
+
+def test_to_spare_what_is_not_the_user_s_ends_all(cluster: InProcessCluster) -> None:
+    """Somebody else's handle saves nobody."""
+    a = cluster["a"].engine
+    mine, other = login(a, "7"), login(a, "8")
+    a.users.end_all("7", except_=handle(a, other))
+    assert alive(cluster, mine, other) == [False, True]
+
+
+def test_two_nodes_must_take_it(cluster: InProcessCluster) -> None:
+    """Fewer is no ack; the order to end may be given again."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    cluster.paused("b", "c")
+    with pytest.raises(SessionUnavailable, match="fewer than two"):
+        a.users.end_all("7")
+    cluster.back("b", "c")
+    a.users.end_all("7")
+    assert alive(cluster, cookie) == [False]
+
+
+def test_a_host_alone_is_enough(cluster: InProcessCluster) -> None:
+    """Where all others are known to be gone there is nobody else to tell."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    cluster.dead("b", "c")
+    assert a.users.end_all("7") == 1
+    assert read(a, cookie) == {}
+
+
+# --- who hears of it late ----------------------------------------------------------------------------------------------------
+
+
+def late_pair(cluster: InProcessCluster) -> tuple[str, Key]:
+    """A session of user 7 that only b and c hold, and a's order to end it that neither has heard, as both were down."""
+    b, c = cluster["b"].engine, cluster["c"].engine
+    cookie = next(made for made in (login(b, "7") for _ in range(50)) if set(held(cluster, key_of(b, made))) == {"b", "c"})
+    key = key_of(c, cookie)
+    cluster.dead("b", "c")
+    cluster["a"].engine.users.end_all("7")
+    cluster.back("b", "c")
+    assert read(b, cookie)["_user_id"] == "7", "the fault did not happen: it was told"
+    return cookie, key
+
+
+def told(cluster: InProcessCluster, name: str, by: str) -> None:
+    """What a heartbeat, or the beginning of a sync, does."""
+    engine = cluster[name].engine
+    assert engine.blocking.run(barred(name, by), Budget(1.0))
+
+
+def test_a_host_that_was_away_ends_what_it_holds_when_it_hears(cluster: InProcessCluster) -> None:
+    """From anybody that knows the bar, no owner of the session among them."""
+    cookie, _ = late_pair(cluster)
+    assert cluster["b"].host.bars.digest() != cluster["a"].host.bars.digest()
+    told(cluster, "b", "a")
+    told(cluster, "c", "b")
+    assert len({node.host.bars.digest() for node in cluster}) == 1
+    assert alive(cluster, cookie) == [False]
+
+
+@pytest.mark.parametrize("call", [calls.Put, calls.Absorb])
+def test_a_copy_that_comes_later_meets_the_bar(cluster: InProcessCluster, call: Callable[[Key, Record], calls.Call]) -> None:
+    """Whoever brings a copy of before to a host that knows better leaves a tombstone there, and learns of it."""
+    _, key = late_pair(cluster)
+    stale = cluster["b"].host.record(key)
+    assert stale is not None
+    a = cluster["a"].host
+    reply = a.handle(call(key, stale.but(epoch=stale.epoch + 1, base=stale.epoch, owners=("b", "a"), accepted=False)), "b")
+    assert isinstance(reply, calls.Gone) or (isinstance(reply, calls.Absorbed) and reply.better is not None)
+    met = a.record(key)
+    assert met is not None
+    assert met.ended is not None
+    assert isinstance(a.handle(calls.Fetch(key, 0.0), "c"), calls.Gone)
+
+
+def test_a_bar_outlives_no_tombstone(cluster: InProcessCluster, clock: Clock) -> None:
+    """After 25 h no node may come back with such a copy any more: the bar is forgotten, and not taken from others."""
+    a, b = cluster["a"], cluster["b"]
+    a.engine.users.end_all("7")
+    assert len(a.host.bars.all()) == 1
+    clock.now += TOMBSTONE_KEPT_S - 1.0
+    assert a.host.bars.drop_old() == 0
+    clock.now += 3601.0
+    assert a.host.bars.drop_old() == 1
+    assert (a.host.bars.all(), a.host.bars.digest()) == ((), b"")
+    told(cluster, "a", "b")
+    assert a.host.bars.all() == b.host.bars.all() == ()
+
+
+def test_a_key_change_loses_no_one(cluster: InProcessCluster) -> None:
+    """Sessions indexed under the old key are found with a ring that signs with a new one and still has the old."""
+    a = cluster["a"]
+    cookie = login(a.engine, "7")
+    ring = KeyRing.parse(f"2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a,{SECRET}")
+    for node in cluster:
+        node.host.bars._sealer = lambda: Sealer(ring, "default")
+    assert [each.id for each in a.engine.users.sessions_of("7")] == [handle(a.engine, cookie)]
+    assert a.engine.users.end_all("7") == 1
+
+
+# --- awaited -----------------------------------------------------------------------------------------------------------------
+
+
+def test_awaited(cluster: InProcessCluster) -> None:
+    """The same in async code."""
+    a = cluster["a"].engine
+    mine, other = login(a, "7"), login(a, "7")
+
+    async def both() -> None:
+        assert len(await a.users.asessions_of("7")) == 2
+        assert await a.users.aend_all("7", except_=handle(a, mine)) == 1
+
+    asyncio.run(both())
+    assert alive(cluster, mine, other) == [True, False]
+
+
+# --- how many ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_login_makes_room(clock: Clock) -> None:
+    """One too many ends the session that logged in first; other users don't count."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=2)
+    a, b, c = cluster.engines()
+    cookies = []
+    for engine in (a, b, c):
+        clock.now += 1
+        cookies.append(login(engine, "7"))
+    other = login(a, "8")
+    assert alive(cluster, *cookies, other) == [False, True, True, True]
+    assert cluster.counted("login_over_limit") == 1
+
+
+def test_a_login_too_many_is_refused(clock: Clock) -> None:
+    """Nothing of it is stored, the others stay, and after a logout there is room again."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=1, user_sessions_over="refuse")
+    a, b, _ = cluster.engines()
+    first, anonymous = login(a, "7"), write(b, cart=1)
+    for cookie in (None, anonymous):
+        with pytest.raises(TooManySessions, match="which is the limit"):
+            login(b, "7", cookie)
+    assert alive(cluster, first, anonymous) == [True, True]
+    assert read(b, anonymous) == {"cart": 1}
+    a.users.end_all("7")
+    clock.now += 0.001
+    assert alive(cluster, login(b, "7", anonymous)) == [True]
+
+
+# --- how fresh ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_must_be_fresh(cluster: InProcessCluster, clock: Clock) -> None:
+    """Nobody's login is fresh, one of a while ago not enough; shown again who they are, it is, under a new ID."""
+    a = cluster["a"].engine
+    with pytest.raises(LoginTooOld, match="nobody is logged in"):
+        visit(a, write(a, cart=1)).session.require_fresh(300)
+    cookie = login(a, "7")
+    clock.now += 301
+    old = visit(a, cookie)
+    with pytest.raises(LoginTooOld, match="301 s old"):
+        old.session.require_fresh(300)
+    old.session.require_fresh(302)
+    old.session.refresh_login()
+    save(a, old)
+    fresh = visit(a, old.headers().cookies[0].partition(";")[0])
+    fresh.session.require_fresh(1)
+    assert read(a, cookie) == {}
+    assert fresh.session["_user_id"] == "7"
+
+
+def test_a_new_id_alone_refreshes_nothing(cluster: InProcessCluster, clock: Clock) -> None:
+    """A rotation keeps the age of the login, and so does a change of owners."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    clock.now += 301
+    turned = visit(a, cookie)
+    turned.session.rotate()
+    save(a, turned)
+    with pytest.raises(LoginTooOld):
+        visit(a, turned.headers().cookies[0].partition(";")[0]).session.require_fresh(300)
