@@ -10,16 +10,19 @@ from .errors import (
     ConflictingWrite,
     Corrupt,
     LateWrite,
+    LoginTooOld,
     PeerError,
     SessionRefused,
     SessionTooLarge,
     SessionUnavailable,
     StoreError,
+    TooManySessions,
     ValueNotSupported,
     ValueTypeMismatch,
 )
 
 if TYPE_CHECKING:
+    from .middleware.users import users
     from .middleware.wsgi import SessionMiddleware as WSGISessionMiddleware
 
 __version__ = "0.1.0"
@@ -31,15 +34,18 @@ __all__ = [
     "ConflictingWrite",
     "Corrupt",
     "LateWrite",
+    "LoginTooOld",
     "PeerError",
     "SessionRefused",
     "SessionTooLarge",
     "SessionUnavailable",
     "StoreError",
+    "TooManySessions",
     "ValueNotSupported",
     "ValueTypeMismatch",
     "WSGISessionMiddleware",
     "__version__",
+    "users",
 ]
 
 if not TYPE_CHECKING:  # so that a wrong name is an error for type checkers too
@@ -48,4 +54,6 @@ if not TYPE_CHECKING:  # so that a wrong name is an error for type checkers too
         """The middleware is loaded when it is asked for: what only wants the errors or the command line does not pay for it."""
         if name == "WSGISessionMiddleware":
             return import_module(".middleware.wsgi", __name__).SessionMiddleware
+        if name == "users":
+            return import_module(".middleware.users", __name__).users
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from ..middleware.assembly import EngineSource, OldSessions, Settings
 from ..runtime.headers import SessionHeaders, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
+from ..runtime.users import Users
 from ..sources.source import Source
 from .app_settings import AppCookie, environment, samesite, with_app
 from .flask_adoption import PERMANENT, InterfaceSource
@@ -133,6 +134,12 @@ class ClusterSession:
         if app is not None:
             self.init_app(app)
 
+    @staticmethod
+    def users(app: Flask) -> Users:
+        """All sessions of a user, outside of any request too: commands, tasks on a host of the cluster."""
+        sessions: AppSessions = app.extensions[EXTENSION]
+        return sessions.users
+
     def init_app(self, app: Flask) -> None:
         source = InterfaceSource(app, app.session_interface) if self._adopt is True else self._adopt or None
         interface = ClusterSessionInterface(self._config, source)
@@ -148,6 +155,7 @@ class AppSessions:
         self._base = environment("Flask", app.permanent_session_lifetime.total_seconds()) if config is None else None
         self._old = None if source is None else OldSessions(source, PERMANENT)
         self._source = EngineSource(config or self._base, framework="Flask", old=self._old)
+        self.users = Users(self.engine, HttpSessionUnavailable)
         self._settings = itemgetter(*(key for key in _SETTINGS if key in app.config))
         self._follow(self._settings(app.config))
 
@@ -200,6 +208,7 @@ class ClusterSessionInterface(SessionInterface):
         visit.origin = request.environ
         session = visit.session
         assert isinstance(session, FlaskSession)
+        session.users = sessions.users
         session.visit = visit
         return session
 

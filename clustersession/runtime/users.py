@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from ..core.bars import BAR_ID_BYTES, Bar, device_of, root_of
@@ -17,6 +17,8 @@ from .logins import listed
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+T = TypeVar("T")
 
 HANDLE_BYTES: Final = 16
 
@@ -40,20 +42,23 @@ class Users:
     twice: blocking, and with an `a` before its name to be awaited. All raise `SessionUnavailable` where too few nodes answer.
     """
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_engine", "_error")
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Callable[[], Engine], error: Callable[[SessionUnavailable], SessionUnavailable] = lambda error: error
+    ) -> None:
+        """`error`: what a framework understands by it."""
+        self._engine, self._error = engine, error
 
     def sessions_of(self, user: str | int | UUID) -> list[UserSession]:
         """Where the user is logged in, the latest login first. Asks every node."""
         engine = self._engine()
-        return engine.blocking.run(_sessions_of(engine, _named(user)), _budget(engine))
+        return self._run(engine, _sessions_of(engine, _named(user)))
 
     async def asessions_of(self, user: str | int | UUID) -> list[UserSession]:
         """`sessions_of`, awaited."""
         engine = self._engine()
-        return await engine.asynchronous.run(_sessions_of(engine, _named(user)), _budget(engine))
+        return await self._arun(engine, _sessions_of(engine, _named(user)))
 
     def end_all(self, user: str | int | UUID, *, except_: str | None = None) -> int:
         """Log the user out everywhere, but for the session with the handle `except_`. How many sessions ended at once.
@@ -62,12 +67,24 @@ class Users:
         sessions is kept but that they have ended. Logins after this are not touched.
         """
         engine = self._engine()
-        return engine.blocking.run(_end_all(engine, _named(user), except_), _budget(engine))
+        return self._run(engine, _end_all(engine, _named(user), except_))
 
     async def aend_all(self, user: str | int | UUID, *, except_: str | None = None) -> int:
         """`end_all`, awaited."""
         engine = self._engine()
-        return await engine.asynchronous.run(_end_all(engine, _named(user), except_), _budget(engine))
+        return await self._arun(engine, _end_all(engine, _named(user), except_))
+
+    def _run(self, engine: Engine, operation: Operation[T]) -> T:
+        try:
+            return engine.blocking.run(operation, Budget(engine.config.timeouts.budget_s))
+        except SessionUnavailable as error:
+            raise self._error(error) from None
+
+    async def _arun(self, engine: Engine, operation: Operation[T]) -> T:
+        try:
+            return await engine.asynchronous.run(operation, Budget(engine.config.timeouts.budget_s))
+        except SessionUnavailable as error:
+            raise self._error(error) from None
 
 
 def _named(user: object) -> str:
@@ -77,10 +94,6 @@ def _named(user: object) -> str:
     if not str(user):
         raise ValueError("a user with an empty name is nobody")
     return str(user)
-
-
-def _budget(engine: Engine) -> Budget:
-    return Budget(engine.config.timeouts.budget_s)
 
 
 def _sessions_of(engine: Engine, user: str) -> Operation[list[UserSession]]:

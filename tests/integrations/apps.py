@@ -79,6 +79,14 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
             session.expect(key, session[key])
             meanwhile.pop()()
             session[key] = "taken"
+        case "sessions", [user]:
+            return [each._asdict() for each in session.users.sessions_of(user)]
+        case "end_others", [user]:
+            return session.users.end_all(user, except_=session.session_key if hasattr(session, "cycle_key") else session.id)
+        case "fresh", [seconds]:
+            session.require_fresh(float(seconds))
+        case "relogin_now", _:
+            session.refresh_login()
         case "op", [name]:
             return repr(OPERATIONS[name](session))
     return {key: session[key] for key in sorted(session.keys())}

@@ -9,7 +9,7 @@ import pytest
 
 from clustersession.core.calls import Fetch
 from clustersession.core.session import Session
-from clustersession.errors import SessionRefused
+from clustersession.errors import LoginTooOld, SessionRefused
 from clustersession.integrations.django import source
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations.apps import (
@@ -346,3 +346,38 @@ def test_a_value_that_is_not_what_the_app_expects_is_a_conflict(site: Site) -> N
     meanwhile.append(lambda: None)
     assert site.get("c", "/take/seat", cookie).status == 200
     assert site.values("b", cookie) == {"seat": "taken"}
+
+
+# --- all sessions of a user ----------------------------------------------------------------------------------------------
+
+
+def test_a_user_sees_and_ends_the_other_sessions(site: Site) -> None:
+    """In every framework: the list on any host, with from where; then only the one that asks is left, and others' stay."""
+    mine, phone, other = (pair(site.get(host, f"/login/{user}")) for host, user in (("a", "7"), ("b", "7"), ("c", "8")))
+    shown = json.loads(site.get("c", "/sessions/7", mine).body)
+    assert len(shown) == 2
+    assert {each["address"] for each in shown} == {"127.0.0.1"}
+    assert site.get("c", "/end_others/7", mine).body == b"1"
+    assert [bool(site.values("a", cookie)) for cookie in (mine, phone, other)] == [True, False, True]
+    assert len(json.loads(site.get("b", "/sessions/7", mine).body)) == 1
+
+
+def test_a_slow_request_does_not_undo_the_end_of_all(site: Site) -> None:
+    """What a request that began before changes after it is refused, and sets no cookie."""
+    cookie = pair(site.get("a", "/login/7"))
+    meanwhile.append(lambda: site.cluster["c"].engine.users.end_all("7"))
+    answer = site.get("b", "/interrupted/late/1", cookie)
+    assert meanwhile == []
+    assert (answer.status, session_cookies(answer)) == (409, [])
+    assert [site.values(host, cookie) for host in "abc"] == [{}] * 3
+
+
+def test_a_fresh_login_is_asked_for(site: Site) -> None:
+    """The error of an old login is the app's to answer; a login shown again is fresh, under a new ID."""
+    cookie = pair(site.get("a", "/login/7"))
+    with pytest.raises((LoginTooOld, AssertionError)):
+        assert site.get("a", "/fresh/0", cookie).status == 200
+    again = pair(site.get("a", "/relogin_now", cookie))
+    assert again != cookie
+    assert site.get("b", "/fresh/60", again).status == 200
+    assert site.values("a", cookie) == {}

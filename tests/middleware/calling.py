@@ -46,7 +46,8 @@ class Answer(NamedTuple):
 
 
 def environ_of(path: str, cookie: str | None = None, **more: Any) -> WSGIEnvironment:
-    environ: WSGIEnvironment = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "", "SERVER_PROTOCOL": "HTTP/1.1"}
+    environ: WSGIEnvironment = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "", "REMOTE_ADDR": "127.0.0.1"}
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
     if cookie is not None:
         environ["HTTP_COOKIE"] = cookie
     environ.update(more)

@@ -14,6 +14,11 @@ app = Flask(__name__)
 ClusterSession(app)
 
 
+@app.get("/end_all")
+def end_all() -> Any:
+    return {"ended": session.users.end_all(request.args["user"])}  # type: ignore[attr-defined]
+
+
 @app.get("/look")
 @app.get("/set")
 @app.get("/end")
