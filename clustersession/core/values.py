@@ -13,7 +13,7 @@ are written in the order of their elements' bytes, while dicts keep their own or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from itertools import chain
 from typing import Any, Final
@@ -187,12 +187,21 @@ def _from_extension(code: int, data: memoryview) -> object:
     return decode(data)
 
 
+_BELOW_A_SECOND: Final = ("+00:00:00.", "-00:00:00.")  # an offset that `fromisoformat` takes for none
+
+
 def _moment_parts(data: memoryview) -> tuple[str, dict[str, Any]]:
     iso, *rest = str(data, "utf-8").split(" ")
-    if not rest:
-        return iso, {}
-    fold, zone = rest
-    return iso, {"fold": int(fold), "tzinfo": ZoneInfo(zone)} if zone else {"fold": int(fold)}
+    changes: dict[str, Any] = {}
+    if iso[-16:-6] in _BELOW_A_SECOND:
+        offset = timedelta(microseconds=int(iso[-6:]))
+        iso, changes["tzinfo"] = iso[:-16], timezone(offset if iso[-16] == "+" else -offset)
+    if rest:
+        fold, zone = rest
+        changes["fold"] = int(fold)
+        if zone:
+            changes["tzinfo"] = ZoneInfo(zone)
+    return iso, changes
 
 
 def _datetime(data: memoryview) -> datetime:

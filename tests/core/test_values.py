@@ -23,7 +23,7 @@ from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
 from flask import Flask
 from flask.json.tag import TaggedJSONSerializer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
@@ -81,6 +81,9 @@ def shape(value: object) -> object:
 
 
 @given(values)
+@example(dt.datetime(2000, 1, 1, tzinfo=dt.timezone(dt.timedelta(microseconds=1))))
+@example(dt.datetime(2000, 1, 1, fold=1, tzinfo=dt.timezone(-dt.timedelta(microseconds=1))))
+@example(dt.time(1, 2, 3, 4, tzinfo=dt.timezone(dt.timedelta(microseconds=999_999))))
 def test_round_trip(value: object) -> None:
     """Every value comes back as the same types and contents at every depth, and has one encoding only."""
     data = encode_value(value)
