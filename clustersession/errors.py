@@ -82,6 +82,25 @@ class ConflictingWrite(LateWrite):
         super().__init__("conflict", f"{problem}; repeat the request, which then sees what another one has stored")
 
 
+class SessionLocked(LateWrite):
+    """`session.lock`: another request has that lock, and did not give it up in time; nothing was written (409)."""
+
+    def __init__(self, name: str, wait_s: float) -> None:
+        self.lock = name
+        super().__init__("locked", f"another request of this session has the lock {name!r:.64}, and kept it for {wait_s:g} s")
+
+
+class LockLost(LateWrite):
+    """The lease of a lock ran out before the request was done, and another one has it; nothing was written (409)."""
+
+    def __init__(self, name: str) -> None:
+        self.lock = name
+        remedy = "take the lock with a longer lease_s, or do less under it"
+        super().__init__(
+            "lock lost", f"the lock {name!r:.64} ran out and is another request's now, so nothing was saved; {remedy}"
+        )
+
+
 class TooManySessions(LateWrite):
     """The user has as many sessions as are allowed, so this login was not stored (409)."""
 

@@ -29,7 +29,7 @@ from .calls import (
     Reply,
     Theirs,
 )
-from .record import Lifetime, Patch, Record
+from .record import Lifetime, Patch, Record, locks_moved
 from .record import moved_to_clock as record_moved
 
 M = TypeVar("M", bound=Message)
@@ -78,6 +78,8 @@ def _with(message: M, **changes: Any) -> M:
 
 
 def _patch_moved(patch: Patch, by: float) -> Patch:
+    if patch.locks:
+        patch = msgspec.structs.replace(patch, locks=locks_moved(patch.locks, by))
     if patch.lifetime is None or patch.lifetime.deadline is None:
         return patch
     return msgspec.structs.replace(patch, lifetime=Lifetime(patch.lifetime.idle, patch.lifetime.deadline + by))

@@ -56,11 +56,19 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True):
     deadline: float | None = None
 
 
+class Lock(msgspec.Struct, frozen=True, array_like=True):
+    """What only one request at a time may do, until a time of the host's clock. `token`: 8 random bytes of the one that may."""
+
+    token: bytes
+    until: float
+
+
 class Patch(msgspec.Struct, frozen=True, array_like=True):
     """What one request changed: encoded values by key, None deletes. `id` (8 random bytes, 9 with edits) makes a retry a no-op.
 
-    The master takes it only if it holds what is `expected`, sets `changes`, then carries out `edits`; what goes on to the
-    backup has their results in `changes`, so that both hold the same whatever each of them has merged."""
+    The master takes it only if it holds what is `expected` and the locks it was made `under` are still those, and nobody else
+    has those of `locks`; it sets `changes`, then carries out `edits`. What goes on to the backup has their results in
+    `changes`, so that both hold the same whatever each of them has merged. A lock until now is given up."""
 
     id: bytes
     changes: dict[str, bytes | None]
@@ -68,6 +76,8 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
     extra: dict[str, msgspec.Raw] = {}
     edits: tuple[Edit, ...] = ()
     expected: dict[str, bytes | None] = {}
+    locks: dict[str, Lock] = {}
+    under: dict[str, bytes] = {}
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +99,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     patches: tuple[bytes, ...] = ()
     frozen_until: float | None = None
     extra: dict[str, msgspec.Raw] = {}
+    locks: dict[str, Lock] = {}
 
     @property
     def master(self) -> str:
@@ -202,7 +213,14 @@ def patched(record: Record, patch: Patch, version: int, now: float | None = None
         patches=_ids_with(record, patch.id, now),
         last_seen=record.last_seen if now is None else now,
         extra={**record.extra, **patch.extra} if patch.extra else record.extra,
+        locks=_locks_with(record, patch, now) if patch.locks else record.locks,
     )
+
+
+def _locks_with(record: Record, patch: Patch, now: float | None) -> dict[str, Lock]:
+    """Without those that are over: nobody asks for them again."""
+    locks = {**record.locks, **patch.locks}
+    return locks if now is None else {name: lock for name, lock in locks.items() if lock.until > now}
 
 
 def _over(held: Item | None, stamp: Stamp) -> Stamp:
@@ -246,6 +264,7 @@ def ended(record: Record, ending: Ending) -> Record:
         accepted=True,
         base=record.epoch,
         items=record.items if graced else {},
+        locks={},
         frozen_until=None,
     )
 
@@ -285,8 +304,13 @@ def moved_to_clock(record: Record, by: float) -> Record:
         last_seen=record.last_seen + by,
         frozen_until=_moved(record.frozen_until, by),
         lifetime=Lifetime(lifetime.idle, _moved(lifetime.deadline, by)),
+        locks=locks_moved(record.locks, by) if record.locks else record.locks,
         ended=ending and Ending(ending.reason, ending.at + by, _moved(ending.grace_until, by)),
     )
+
+
+def locks_moved(locks: dict[str, Lock], by: float) -> dict[str, Lock]:
+    return {name: Lock(lock.token, lock.until + by) for name, lock in locks.items()}
 
 
 def _moved(time: float | None, by: float) -> float | None:

@@ -193,7 +193,7 @@ def _apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
     if record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
-    change = resolved(record, call.patch)
+    change = resolved(record, call.patch, at.now)
     if not isinstance(change, Patch):
         return Decision(change)
     thawed = record if record.frozen_until is None else record.but(frozen_until=None)

@@ -1,6 +1,8 @@
-"""What a patch with expectations and edits makes of the record that its master holds, before it is numbered."""
+"""What a patch with expectations, locks and edits makes of the record that its master holds, before it is numbered."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
@@ -8,10 +10,17 @@ from ..errors import ConflictingWrite, ValueTypeMismatch
 from .calls import Differs, Unsuitable
 from .edits import check_expected, results_of
 from .record import Patch, Record
+from .values import HIDDEN
+
+LOCK: Final = f"{HIDDEN}lock "  # before the name of a lock, where a key is named that a patch does not suit
 
 
-def resolved(record: Record, patch: Patch) -> Patch | Differs | Unsuitable:
+def resolved(record: Record, patch: Patch, now: float) -> Patch | Differs | Unsuitable:
     """`patch` with whole values only, or why nothing of it may be written."""
+    if patch.locks or patch.under:
+        taken = _taken(record, patch, now)
+        if taken is not None:
+            return Differs(f"{LOCK}{taken}")
     if not patch.edits and not patch.expected:
         return patch
     items, changes = record.items, patch.changes
@@ -31,6 +40,19 @@ def resolved(record: Record, patch: Patch) -> Patch | Differs | Unsuitable:
     except ValueTypeMismatch as error:
         return Unsuitable(error.operation, error.key, error.found)
     return with_results(patch, results)
+
+
+def _taken(record: Record, patch: Patch, now: float) -> str | None:
+    """The lock that another one has that this patch is about to take, or was made under."""
+    for name, lock in patch.locks.items():
+        held = record.locks.get(name)
+        if held is not None and held.token != lock.token and held.until > now:
+            return name
+    for name, token in patch.under.items():
+        held = record.locks.get(name)
+        if held is None or held.token != token:
+            return name
+    return None
 
 
 def with_results(patch: Patch, results: dict[str, bytes] | None) -> Patch:

@@ -19,7 +19,7 @@ from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_valu
 Rotation = Literal["strict", "grace"]
 
 _NO_KEYS: Final[frozenset[str]] = frozenset()
-_NO_RESULTS: Final[Mapping[str, bytes]] = {}
+_NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 class LifetimeChange(NamedTuple):
@@ -57,6 +57,7 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         "closed",
         "ended",
         "lifetime_change",
+        "locks",
         "login_refreshed",
     )
 
@@ -80,6 +81,7 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         """All that is the same for every session, whatever is stored of it."""
         self.accessed = self.closed = self.ended = self._modified = self.login_refreshed = False
         self.lifetime_change: LifetimeChange | None = None
+        self.locks: Mapping[str, bytes] = _NOTHING  # that this request has: name and token
         self._rotation: Rotation | None = None
         self._intent: Intent | None = None  # nearly always
         self._values: dict[str, Any] = {}  # decoded or assigned
@@ -198,7 +200,7 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         return not is_immutable(value) and encode_value(value, key) != self._edited().get(key, self._items.get(key))
 
     def _edited(self) -> Mapping[str, bytes]:
-        return _NO_RESULTS if self._intent is None else self._intent.results
+        return _NOTHING if self._intent is None else self._intent.results
 
     def _expect(self, key: str, data: bytes | None) -> None:
         key = _checked_key(key)
@@ -335,7 +337,8 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         self._items = {key: data for key, data in after.items() if data is not None}
         self._assigned = self._deleted = _NO_KEYS
         self._handle, self._is_new, self._modified, self._rotation = handle, False, False, None
-        self.ended, self.lifetime_change, self._intent, self.login_refreshed = False, None, None, False
+        self.ended = self.login_refreshed = False
+        self.lifetime_change, self._intent, self.locks = None, None, _NOTHING
 
     def close(self) -> None:
         """From now on nothing can be saved: a change raises `ChangeAfterResponse`. Nested ones still show in `changes()`."""

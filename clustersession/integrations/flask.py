@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
 
 from ..config import Config
-from ..errors import ConflictingWrite, LateWrite, SessionUnavailable
+from ..errors import ConflictingWrite, LateWrite, SessionLocked, SessionUnavailable
 from ..middleware.assembly import EngineSource, OldSessions, Settings
 from ..runtime.headers import SessionHeaders, joined
 from ..runtime.pipeline import Visit
@@ -76,6 +76,12 @@ class HttpConflictingWrite(ConflictingWrite, RepeatAtOnce):
         self.description = CHANGED_MEANWHILE
 
 
+class HttpSessionLocked(SessionLocked, RepeatAtOnce):
+    """`SessionLocked` as Flask's error handlers know it."""
+
+    description = CHANGED_MEANWHILE
+
+
 class FlaskSession(RequestSession, SessionMixin):
     """The session as Flask's own attributes have it: `permanent`, `new`, `modified`, `accessed`. As in Flask, one that a
     request has emptied is removed."""
@@ -99,6 +105,21 @@ class FlaskSession(RequestSession, SessionMixin):
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self[PERMANENT] = bool(value)
+
+    @property
+    def users(self) -> Users:
+        """All sessions of a user: `users.sessions_of(...)`, `users.end_all(...)`."""
+        return Users(lambda: self.engine, HttpSessionUnavailable)
+
+    def lock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        try:
+            super().lock(name, lease_s=lease_s, wait_s=wait_s)
+        except SessionUnavailable as error:
+            raise HttpSessionUnavailable(error) from None
+        except SessionLocked as error:
+            raise HttpSessionLocked(error.lock, wait_s) from None
+        except LateWrite as error:
+            raise HttpLateWrite(error) from None
 
     def saved(self, changes: Any, handle: str | None) -> None:
         modified = self.modified
@@ -208,7 +229,6 @@ class ClusterSessionInterface(SessionInterface):
         visit.origin = request.environ
         session = visit.session
         assert isinstance(session, FlaskSession)
-        session.users = sessions.users
         session.visit = visit
         return session
 

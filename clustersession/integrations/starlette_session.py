@@ -308,6 +308,21 @@ class StarletteSession(Operations, Freshness, dict[str, Any]):
         """All sessions of a user: `await users.asessions_of(...)`, `await users.aend_all(...)`."""
         return self._inner.users
 
+    def lock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """`alock`, in a route that is no coroutine."""
+        self._inner.lock(name, lease_s=lease_s, wait_s=wait_s)
+        self._show_anew()
+
+    async def alock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """From here on to the end of this request no other request of the session has the lock `name`, on any host. Raises
+        `SessionLocked` after `wait_s` seconds; `RequestSession.lock` says it all."""
+        await self._inner.alock(name, lease_s=lease_s, wait_s=wait_s)
+        self._show_anew()
+
+    def _show_anew(self) -> None:
+        dict.clear(self)
+        self._mutable, self._filled = _NO_KEYS, False
+
     def refresh_login(self) -> None:
         """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
         self._inner.refresh_login()

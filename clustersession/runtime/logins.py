@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from ..core.bars import Device, device_extra
 from ..core.effects import Operation
 from ..core.operations import Listing, Placement, sessions_of
@@ -34,7 +36,7 @@ def with_device(engine: Engine, change: Patch, user: str | None, origin: Mapping
     """`change` as the first of a login."""
     if user is None or not origin or not engine.config.devices:
         return change
-    return Patch(change.id, change.changes, change.lifetime, device_extra(device_from(origin)), change.edits, change.expected)
+    return msgspec.structs.replace(change, extra=device_extra(device_from(origin)))
 
 
 def admitted(engine: Engine, user: str | None) -> Operation[None]:

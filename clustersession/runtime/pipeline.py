@@ -78,7 +78,7 @@ class Visit:
         self.budget = Budget(config.timeouts.budget_s)
         self.max_age_s = config.cookie.max_age_s
         self.session = session_type(self._demand, config.limits, engine.undecodable)
-        self.session.users = engine.users
+        self.session.engine = engine
         if ticket is None and not self.adopts:
             self.session.fill({})
 
@@ -153,6 +153,8 @@ class Visit:
         self.must_exist = self.must_exist and write
         if changes or session.ended or session.rotation is not None or session.lifetime_change is not None or self.must_exist:
             return True
+        if session.locks:
+            return True  # to be given up
         unused = stored is None or self._superseded or self._sent or stored.copies is not None
         return not unused and stored is not None and stored.untouched_for(self._engine.now())
 
@@ -171,7 +173,7 @@ class Visit:
         if self._superseded:
             yield from self._log_in_again(changes)
         elif stored is not None:
-            if changes or session.rotation is not None or session.lifetime_change is not None:
+            if changes or session.rotation is not None or session.lifetime_change is not None or session.locks:
                 yield from self._keep(stored, changes)
             else:
                 yield from touch_session(self._engine, stored)

@@ -9,8 +9,10 @@ from ..config import Limits
 from ..core.session import Session
 from ..core.values import HIDDEN, is_immutable
 from ..errors import ChangeAfterResponse, SessionUnavailable
+from .locking import budget_for, checked, locked
 
 if TYPE_CHECKING:
+    from .engine import Engine
     from .stored import Stored
     from .users import Users
 
@@ -31,10 +33,9 @@ _LOADED: Final = frozenset({"_items", "_handle", "_is_new", "_created_age_s", "_
 class RequestSession(Session):
     """`Session`, filled by `demand` when the app first looks at it or changes it. `demand` may raise `SessionUnavailable`."""
 
-    __slots__ = ("_demand", "_stored", "users")
+    __slots__ = ("_demand", "_stored", "engine")
 
-    users: Users
-    """All sessions of a user: `users.sessions_of(...)`, `users.end_all(...)`."""
+    engine: Engine
 
     ends_when_empty = False  # a request that deletes its last value ends it
 
@@ -94,6 +95,38 @@ class RequestSession(Session):
 
     def kept_in(self, stored: Stored) -> None:
         self._stored = stored
+
+    @property
+    def stored(self) -> Stored | None:
+        """Where it is stored, and what this request has written to it; None while nothing is."""
+        return None if self.id is None else self._stored
+
+    def refresh(self, items: Mapping[str, bytes]) -> None:
+        """Show what is stored now, but for what this request has changed."""
+        changed = self._assigned | self._edited().keys()
+        self._values = {k: v for k, v in self._values.items() if k in changed or self._is_changed(k, v)}
+        self._items = items
+
+    @property
+    def users(self) -> Users:
+        """All sessions of a user: `users.sessions_of(...)`, `users.end_all(...)`."""
+        return self.engine.users
+
+    def lock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """From here on to the end of this request no other request of the session has the lock `name`, on any host.
+
+        Waits at most `wait_s` seconds for it, then raises `SessionLocked` (a 409 if the app lets it pass). The session shows
+        what is stored then. It is given up with what this request saves, before the response starts, or after `lease_s`
+        seconds; if another one has got it by then, nothing of this request is saved (`LockLost`). Only requests that ask
+        for the lock are kept apart. Raises `SessionUnavailable` where both owners cannot take it.
+        """
+        checked(name, lease_s, wait_s)
+        self.engine.blocking.run(locked(self.engine, self, name, lease_s, wait_s), budget_for(self.engine, wait_s))
+
+    async def alock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """`lock`, awaited."""
+        checked(name, lease_s, wait_s)
+        await self.engine.asynchronous.run(locked(self.engine, self, name, lease_s, wait_s), budget_for(self.engine, wait_s))
 
     @property
     def placement(self) -> Whereabouts | None:

@@ -32,14 +32,24 @@ from ..core.record import (
     PATCH_ID_BYTES,
     Key,
     Lifetime,
+    Lock,
     Owners,
     Patch,
     Record,
     floor_of,
     touch_interval,
 )
+from ..core.resolving import LOCK
 from ..core.session_id import TOKEN_BYTES, store_key
-from ..errors import ConflictingWrite, LateWrite, SessionRefused, SessionTooLarge, SessionUnavailable, ValueTypeMismatch
+from ..errors import (
+    ConflictingWrite,
+    LateWrite,
+    LockLost,
+    SessionRefused,
+    SessionTooLarge,
+    SessionUnavailable,
+    ValueTypeMismatch,
+)
 
 if TYPE_CHECKING:
     from ..core.session import LifetimeChange, Session
@@ -101,12 +111,14 @@ def patch(
     """With a `session`, what it asks for beyond whole values goes as that; without, `changes` are a session's first."""
     whole = dict(changes)
     edits, expected = ((), {}) if session is None else session.intent(changes)
-    if not edits and not expected:
+    locks = {} if session is None else session.locks
+    if not edits and not expected and not locks:
         return Patch(engine.entropy.bytes(PATCH_ID_BYTES), whole, lifetime)
     for edit in edits:
         whole.pop(edit.key, None)
     number = engine.entropy.bytes(COUNTING_ID_BYTES if edits else PATCH_ID_BYTES)
-    return Patch(number, whole, lifetime, edits=edits, expected=dict(expected))
+    given_up = {name: Lock(token, engine.now()) for name, token in locks.items()}
+    return Patch(number, whole, lifetime, edits=edits, expected=dict(expected), locks=given_up, under=dict(locks))
 
 
 def lifetime_within(engine: Engine, asked: LifetimeChange, began: float) -> Lifetime:
@@ -137,12 +149,12 @@ def create_session(engine: Engine, token: bytes, first: Patch, principal: Princi
         auth_time=principal.auth_time,
         lifetime=lifetime,
     )
-    return Stored(token, key, record, _saved(engine, key, (yield from create(cluster, key, record))))
+    return Stored(token, key, record, saved_or_refused(engine, key, (yield from create(cluster, key, record))))
 
 
 def save_session(engine: Engine, stored: Stored, change: Patch) -> Operation[None]:
     """Raises `LateWrite`, `SessionUnavailable`, `SessionTooLarge` and `ValueTypeMismatch`; the stored version is then intact."""
-    stored.wrote(_saved(engine, stored.key, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
+    stored.wrote(saved_or_refused(engine, stored.key, (yield from save(engine.cluster(), stored.key, stored.placement, change))))
 
 
 def rotate_session(
@@ -194,7 +206,8 @@ def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
     yield from touch(engine.cluster(), stored.key, stored.placement)
 
 
-def _saved(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
+def saved_or_refused(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
+    """Raises what a refusal comes to."""
     if not isinstance(outcome, Saved):
         raise _refused(engine, key, outcome)
     if outcome.copies < 2:
@@ -211,7 +224,8 @@ def _refused(engine: Engine, key: Key, outcome: SaveOutcome | EndOutcome) -> Ses
             return SessionTooLarge(outcome.what, outcome.size, outcome.limit)
         case Conflicting():
             engine.count("conflicting_write")
-            return ConflictingWrite(outcome.key)
+            lost = outcome.key.startswith(LOCK)
+            return LockLost(outcome.key.removeprefix(LOCK)) if lost else ConflictingWrite(outcome.key)
         case Mistyped():
             return ValueTypeMismatch(outcome.operation, outcome.key, outcome.found)
         case Unavailable():

@@ -15,7 +15,7 @@ from clustersession.core.calls import Call, Message, Reply
 from clustersession.core.edits import edit_of
 from clustersession.core.encoding import decode_call, decode_reply, encode_message, moved_to_clock
 from clustersession.core.node import State
-from clustersession.core.record import Digest, Ending, Lifetime, Patch, Record
+from clustersession.core.record import Digest, Ending, Lifetime, Lock, Patch, Record
 from clustersession.core.record import moved_to_clock as record_moved
 
 from .records import KEY, member, patch, pending, pointer, record, tombstone
@@ -25,7 +25,9 @@ REPLIES: tuple[type[Message], ...] = get_args(Reply)
 
 OWNERS = ("a", "b")
 ALONE = ("a", None)
-FULL = record(lifetime=Lifetime(30.0, 2000.0), auth_time=900.0, frozen_until=1001.0, principal="u", patches=(b"12345678",))
+FULL = record(lifetime=Lifetime(30.0, 2000.0), auth_time=900.0, frozen_until=1001.0, principal="u", patches=(b"12345678",)).but(
+    locks={"pay": Lock(b"t" * 8, 1030.0)}
+)
 GRACED = tombstone(ended=Ending("rotated", 990.0, 1010.0), items=FULL.items)
 DIGEST = Digest(KEY, 2, 3, OWNERS, False)
 BAR = Bar(b"12345678", (b"1" * 16, b"2" * 16), 995.0, (KEY,))
@@ -37,6 +39,7 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Apply(KEY, 2, patch(lifetime=Lifetime(30.0))),
     calls.Apply(KEY, 2, Patch(b"12345678", {}, None, {}, (edit_of("incr", "n", 1),), {"n": b"1", "m": None})),
     calls.Apply(KEY, 2, patch(lifetime=Lifetime(None, 2000.0))),
+    calls.Apply(KEY, 2, Patch(b"12345678", {}, locks={"pay": Lock(b"t" * 8, 1030.0)}, under={"ship": b"u" * 8})),
     calls.Deliver(KEY, 2, 5, OWNERS, patch(lifetime=Lifetime(30.0, 2000.0))),
     calls.Deliver(KEY, 2, 5, ALONE, patch()),
     calls.Put(KEY, FULL),
@@ -207,6 +210,13 @@ def test_moving_a_message_moves_every_record_in_it_and_back(message: Message, by
         and not isinstance(message, calls.Forbid | calls.Known)
     ):
         assert moved is message
+
+
+def test_the_lease_in_a_patch_is_moved_too() -> None:
+    """A lock is given for so long from now, whatever the clock of the host that takes it."""
+    moved = moved_to_clock(calls.Apply(KEY, 2, Patch(b"1", {}, locks={"pay": Lock(b"t", 1030.0)})), -1000.0)
+    assert isinstance(moved, calls.Apply)
+    assert moved.patch.locks == {"pay": Lock(b"t", 30.0)}
 
 
 def test_the_deadline_in_a_patch_is_moved_too() -> None:

@@ -20,7 +20,7 @@ from clustersession.core.resolving import resolved, with_results
 from clustersession.core.values import decode_value, encode_value
 from clustersession.errors import ValueNotSupported
 
-from .records import KEY, item, record, situation
+from .records import KEY, NOW, item, record, situation
 
 UNDECODABLE = b"\xc7\x00\x63"  # an extension type of a later release
 ROOMY = situation(record_bytes_max=100_000)
@@ -89,7 +89,7 @@ def test_an_operation_on_a_value_of_another_type_changes_nothing(operation: str,
     """The whole patch is refused, also what else is in it."""
     before = holding(k=held)
     patch = edits((INCR, "n", 1), (operation, "k", 1), changes={"other": b"\x01"})
-    assert resolved(before, patch) == calls.Unsuitable(operation, "k", found)
+    assert resolved(before, patch, NOW) == calls.Unsuitable(operation, "k", found)
     decision = decide(before, Apply(KEY, 1, patch), ROOMY, None)
     assert (decision.write, decision.record, decision.hint) == (False, None, ())
 
@@ -106,12 +106,12 @@ def test_an_operation_on_a_value_of_another_type_changes_nothing(operation: str,
 def test_what_only_a_later_release_understands_is_refused(held: bytes, edit: Edit) -> None:
     """A value, an operand or an operation that this release does not know is never guessed at."""
     before = record(items={"k": item(held)})
-    assert resolved(before, Patch(b"1", {}, edits=(edit,))) == calls.Unsuitable(edit.operation, "k", UNKNOWN_TYPE)
+    assert resolved(before, Patch(b"1", {}, edits=(edit,)), NOW) == calls.Unsuitable(edit.operation, "k", UNKNOWN_TYPE)
 
 
 def test_a_sum_that_no_number_can_hold_is_refused() -> None:
     """An int beyond the range of floats, and a float."""
-    found = resolved(holding(k=10**400), edits((INCR, "k", 0.5)))
+    found = resolved(holding(k=10**400), edits((INCR, "k", 0.5)), NOW)
     assert isinstance(found, calls.Unsuitable)
 
 
@@ -163,14 +163,14 @@ def test_a_patch_is_taken_only_on_what_it_expects(
 def test_a_deleted_key_is_none() -> None:
     """Its mark is kept for merges, but nothing is stored under it."""
     before = record(items={"k": item(None)})
-    assert isinstance(resolved(before, Patch(b"1", {}, expected={"k": None})), Patch)
-    assert resolved(before, Patch(b"1", {}, expected={"k": b"\x01"})) == calls.Differs("k")
+    assert isinstance(resolved(before, Patch(b"1", {}, expected={"k": None}), NOW), Patch)
+    assert resolved(before, Patch(b"1", {}, expected={"k": b"\x01"}), NOW) == calls.Differs("k")
 
 
 def test_a_patch_without_operations_stays_the_same_object() -> None:
     """The usual write costs no copy."""
     patch = Patch(b"1", {"k": b"\x01"})
-    assert resolved(holding(), patch) is patch
+    assert resolved(holding(), patch, NOW) is patch
     assert with_results(patch, None) is patch
 
 

@@ -87,6 +87,9 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
             session.require_fresh(float(seconds))
         case "relogin_now", _:
             session.refresh_login()
+        case "lock", [name]:
+            session.lock(name, wait_s=0)
+            session[name] = "done"
         case "op", [name]:
             return repr(OPERATIONS[name](session))
     return {key: session[key] for key in sorted(session.keys())}

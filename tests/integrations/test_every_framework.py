@@ -381,3 +381,16 @@ def test_a_fresh_login_is_asked_for(site: Site) -> None:
     assert again != cookie
     assert site.get("b", "/fresh/60", again).status == 200
     assert site.values("a", cookie) == {}
+
+
+def test_a_locked_session_is_a_409_for_the_other_request(site: Site) -> None:
+    """In every framework: the second request is told to come again, and the first one saves what it did."""
+    cookie = pair(site.get("a", "/login/7"))
+    engine = site.cluster["c"].engine
+    first = engine.visit((cookie,), blocking=True)
+    first.session.lock("pay")
+    assert site.get("b", "/lock/pay", cookie).status == 409
+    engine.blocking.run(first.save(), first.budget)
+    assert site.get("b", "/lock/pay", cookie).status == 200
+    assert site.get("c", "/lock/pay", cookie).status == 200
+    assert site.values("a", cookie) == {"_user_id": "7", "pay": "done"}

@@ -47,7 +47,7 @@ def rotate(
     frozen = yield from _frozen(cluster, key, placement)
     if isinstance(frozen, Ended | Unavailable):
         return frozen
-    change = resolved(frozen, patch)
+    change = resolved(frozen, patch, now)
     if not isinstance(change, Patch):
         yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))
         return unsuited(change)
@@ -133,7 +133,9 @@ def _successor(cluster: Cluster, key: Key, old: Record, patch: Patch, now: float
     owners = new_owners(cluster, key)
     stamp = Stamp(1, 1, owners[0])
     items: dict[str, Item] = {name: (stamp, value) for name, (_, value) in old.items.items() if value is not None}
-    fresh = Record(1, 0, owners, items, base=1, created=old.created, last_seen=now, lifetime=old.lifetime, extra=old.extra)
+    fresh = Record(
+        1, 0, owners, items, base=1, created=old.created, last_seen=now, lifetime=old.lifetime, extra=old.extra, locks=old.locks
+    )
     return patched(fresh, patch, 1)
 
 

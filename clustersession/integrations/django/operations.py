@@ -29,6 +29,16 @@ class StoreOperations(Operations, Freshness):
         """Seconds since the principal was set or confirmed: what `require_fresh` is decided by."""
         return self.inner.auth_age_s
 
+    def lock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """From here on to the end of this request no other request of the session has the lock `name`, on any host. Raises
+        `SessionLocked` after `wait_s` seconds; `RequestSession.lock` says it all."""
+        self.inner.lock(name, lease_s=lease_s, wait_s=wait_s)
+
+    async def alock(self, name: str = "session", *, lease_s: float = 30.0, wait_s: float = 5.0) -> None:
+        """`lock`, awaited."""
+        await self._aget_session()
+        await self.inner.alock(name, lease_s=lease_s, wait_s=wait_s)
+
     def refresh_login(self) -> None:
         """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
         self.inner.refresh_login()
