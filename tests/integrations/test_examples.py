@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -70,3 +71,15 @@ def test_the_example_answers_for_sessions_that_cannot_be_reached(page: str, monk
         assert (answer.status, answer.one("Retry-After"), answer.cookies) == (503, "1", [])
 
     asyncio.run(visit())
+
+
+def test_the_tests_in_the_guide_pass(tmp_path: Path) -> None:
+    """The conftest and the tests of docs/how_to/testing.md, in a pytest of their own; two of them fail if the app is wrong."""
+    conftest, tests = re.findall(r"```python\n(.*?)```", (PAGES / "testing.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_shop.py").write_text(tests)
+    (tmp_path / "test_wrong.py").write_text(tests.replace('session.append("cart", item)', 'session["cart"] = [item]'))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "2 failed, 4 passed" in done.stdout, done.stdout
+    assert "FAILED test_wrong.py::test_a_cart_survives_its_host" in done.stdout

@@ -16,6 +16,7 @@ from clustersession.runtime.outages import FORGOTTEN_S, LOST_KEPT_S, PATIENCE_S,
 from clustersession.runtime.refusal import refusal
 
 KEY = b"k" * 16
+from clustersession.testing import ManualClock
 
 
 @pytest.mark.parametrize(
@@ -138,3 +139,14 @@ def test_lost_is_remembered_for_a_moment() -> None:
     outages.lost(KEY, 100.0)
     assert outages.is_lost(KEY, 100.0 + LOST_KEPT_S - 1)
     assert not outages.is_lost(KEY, 100.0 + LOST_KEPT_S)
+
+
+def test_a_manual_clock_only_goes_on() -> None:
+    """It stands still until it is moved; a step back is a mistake of the test."""
+    clock = ManualClock(5.0)
+    clock.advance(2.5)
+    assert (clock(), repr(clock)) == (7.5, "<ManualClock at 7.500 s>")
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="only goes on"):
+            clock.advance(wrong)
+    assert clock() == 7.5
