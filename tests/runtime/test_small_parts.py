@@ -14,9 +14,9 @@ from clustersession.runtime.counters import Counters
 from clustersession.runtime.headers import NOTHING, SessionHeaders, joined, never_stored, vary_on_cookie
 from clustersession.runtime.outages import FORGOTTEN_S, LOST_KEPT_S, PATIENCE_S, Outages
 from clustersession.runtime.refusal import refusal
+from clustersession.testing import ManualClock
 
 KEY = b"k" * 16
-from clustersession.testing import ManualClock
 
 
 @pytest.mark.parametrize(
