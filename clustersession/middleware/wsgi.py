@@ -47,6 +47,10 @@ class SessionMiddleware:
         self._engine = EngineSource(config, framework="WSGI", old=None if adopt is None else OldSessions(adopt))
         self._before = off_app(self._engine.config, app, before)
 
+    def engine(self) -> Engine:
+        """Opened now if there was no request yet in this process; that may take a moment."""
+        return self._engine()
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._before is not None:
             return self._before(environ, start_response)

@@ -8,8 +8,8 @@ from .forms import Opened
 from .keyed import Ids, KeyedSource
 from .memcached import MemcachedShelf
 from .redis import RedisShelf
-from .shelf import Kept, Shelf
-from .source import Legacy, Source
+from .shelf import Kept, ListedShelf, Shelf
+from .source import Legacy, ListedSource, NamedSource, Page, Source
 from .sql import SqlShelf, Table, django_table, flask_session_table
 from .starsessions import Starsessions
 
@@ -26,8 +26,12 @@ __all__ = [
     "Kept",
     "KeyedSource",
     "Legacy",
+    "ListedShelf",
+    "ListedSource",
     "MemcachedShelf",
+    "NamedSource",
     "Opened",
+    "Page",
     "RedisShelf",
     "Shelf",
     "SignedCookie",
