@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 from ..errors import SourceUnavailable
 
 Errors = tuple[type[Exception], ...]
-PAGE: Final = 500
+PAGE: Final = 100
 _CURSOR_CHARS: Final = 8
 
 
