@@ -29,7 +29,7 @@ from clustersession.runtime.adoption import Adoption
 from clustersession.runtime.importing import Fate, Importer
 from clustersession.sources import CachelibFiles, FlaskSession, ListedSource, MemcachedShelf, Source
 from clustersession.sources.shelf import PAGE
-from tests.sources import test_flask_session
+from tests.sources import test_django, test_flask_session
 from tests.sources.switching import HOSTS, OURS, Case, Site, packed, same
 from tests.sources.test_django import KEY, database, redis_cache
 from tests.sources.test_sql import django_on_postgres, postgres_port
@@ -41,7 +41,6 @@ from tests.sources.test_switched_over import (
     django_postgres,
     flask_session,
     starsessions_redis,
-    test_django,
 )
 
 __all__ = ["database", "django_on_postgres", "postgres_port", "redis_cache"]
@@ -260,7 +259,8 @@ def test_interfaces_without_a_list_say_so(memcached_client: pymemcache.Client, t
             InterfaceSource(app, app.session_interface).listing()
 
 
-def test_a_cache_of_django_is_listed_by_a_source_of_its_own(_project: None) -> None:
+@pytest.mark.usefixtures("_project")
+def test_a_cache_of_django_is_listed_by_a_source_of_its_own() -> None:
     """The engine `cache` asks Django's cache, which has no list; the message names the way."""
     with pytest.raises(ConfigError, match="let --from name a DjangoCache"):
         DjangoEngineSource("django.contrib.sessions.backends.cache").listing()
