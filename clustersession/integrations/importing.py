@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..middleware import asgi, wsgi
 from ..middleware.assembly import EngineSource, OldSessions
 from ..runtime.engine import Engine
-from ..runtime.importing import Fate, Imported, Importer
+from ..runtime.importing import Fate, Imported, Importer, importable, no_list
 from ..sources.source import ListedSource, Source
 
 __all__ = ["Fate", "Imported", "Importer", "importer"]
@@ -25,16 +25,17 @@ DEPTH_MAX: Final = 50
 def importer(app: str | None, source: str | None, *, django: bool) -> Importer:
     """For the app and the source of these names, `module:attribute`; None for what was not given. `django`: without an app it
     is the Django project of DJANGO_SETTINGS_MODULE. Opens the host's store. Raises `ConfigError`."""
-    listing = None if source is None else _source(source)
+    chosen = None if source is None else _source(source)
+    listing = None if chosen is None else _listed(chosen)
     if app is not None:
         engine = _engine_of(named(APP, app), app)
     elif django:
         engine = _django_engine()
-    elif listing is not None:
-        engine = _engine_for(listing)
+    elif chosen is not None:
+        engine = _engine_for(chosen)
     else:
         raise ConfigError(APP, "neither the app nor a source was named", "Give --app module:app, or --from module:source.")
-    return Importer(engine, _listed(listing or (None if engine.adoption is None else engine.adoption.source)))
+    return Importer(engine, listing or _listed(importable(engine).source))
 
 
 def named(option: str, text: str) -> Any:
@@ -66,13 +67,15 @@ def _is_source(value: object) -> bool:
     return not isinstance(value, type) and all(hasattr(value, name) for name in ("read", "cookie_name", "keyless"))
 
 
-def _listed(source: Source | None) -> ListedSource | None:
+def _listed(source: Source) -> ListedSource:
     """The source that can list these sessions; the app's own where that asks its library. Raises `ConfigError`."""
     listing: Callable[[], ListedSource] | None = getattr(source, "listing", None)
     if listing is not None:
         return listing()
-    if source is None or source.keyless or isinstance(source, ListedSource):
-        return source  # type: ignore[return-value]  # where there is none, or no list, the importer says so
+    if isinstance(source, ListedSource):
+        return source
+    if source.keyless:
+        raise no_list(source)
     remedy = "Give it a method `pages(cursor)`, or let --from name a source that lists the same sessions."
     raise ConfigError(FROM, f"the source {source.name!r} cannot list its sessions", remedy)
 

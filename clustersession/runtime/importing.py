@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Unavailable, adopted_before, stored_once
 from ..errors import ConfigError, SourceRefused, SourceUnavailable, ValueNotSupported
-from ..sources.source import Legacy, ListedSource, Page
+from ..sources.source import Legacy, ListedSource, Page, Source
 from .budget import Budget
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ class Importer:
     """Takes over what `listing` lists, as the app of `engine` would on sight. Blocks. Raises `ConfigError` if that app takes
     nothing over, or not now."""
 
-    def __init__(self, engine: Engine, listing: ListedSource | None) -> None:
-        self._engine, self._adoption = engine, _adoption(engine)
-        assert listing is not None
-        self._listing, self.name = listing, self._adoption.source.name
+    def __init__(self, engine: Engine, listing: ListedSource) -> None:
+        self._engine, self._listing, self._adoption = engine, listing, importable(engine)
+        self.name = self._adoption.source.name
 
     def pages(self, cursor: str) -> Iterator[Page]:
         """The old cookies from `cursor` on. Raises `SourceUnavailable`, and `ConfigError` at once."""
@@ -119,8 +118,14 @@ def _of(outcome: LoadOutcome) -> Imported:
     return Imported(Fate.FAILED, "it was stored, and is not found")
 
 
-def _adoption(engine: Engine) -> Adoption:
-    """What the app takes over now. Raises `ConfigError`."""
+def no_list(source: Source) -> ConfigError:
+    """There is nothing to import."""
+    problem = f"{source.name} keeps the sessions in the cookies themselves, so there is no list of them"
+    return ConfigError("import", problem, "They are taken over when their users come.")
+
+
+def importable(engine: Engine) -> Adoption:
+    """What the app takes over, if that can be imported now. Raises `ConfigError`."""
     adoption, config = engine.adoption, engine.config
     if adoption is None:
         raise ConfigError("import", "this app takes no sessions over", "Name one that is set up with `adopt=`.")
@@ -133,6 +138,5 @@ def _adoption(engine: Engine) -> Adoption:
         remedy = "Unset it for the import."
         raise ConfigError("CLUSTERSESSION_ADOPT_IMPORTED", "it says that all sessions have been imported", remedy)
     if adoption.source.keyless:
-        problem = f"{adoption.source.name} keeps the sessions in the cookies themselves, so there is no list of them"
-        raise ConfigError("import", problem, "They are taken over when their users come.")
+        raise no_list(adoption.source)
     return adoption
