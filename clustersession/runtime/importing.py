@@ -54,6 +54,8 @@ class Importer:
             legacy = self._read(cookie)
             if legacy is None:
                 return Imported(Fate.NOT_ACCEPTED)
+            if legacy.id is None:
+                return Imported(Fate.REFUSED, "its source does not say under which ID it is stored")
             items = self._adoption.encoded(legacy)
         except (SourceRefused, ValueNotSupported) as error:
             return Imported(Fate.REFUSED, str(error))

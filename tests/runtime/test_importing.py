@@ -157,6 +157,14 @@ def test_each_fate_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert importer.take("new") == Imported(Fate.FAILED, "the old store is down")
 
 
+def test_a_session_without_an_id_stays_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could find it here by its old cookie."""
+    site.before.add("c", user="u")
+    monkeypatch.setattr(site.before, "read", lambda cookie, now: Legacy({"user": "u"}, None))
+    assert site.importer.take("c").fate is Fate.REFUSED
+    assert site.cluster.entries() == 0
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(site: Site) -> None:
     """Neither a session nor a guard."""
     for cookie in ("one", "two", "three"):

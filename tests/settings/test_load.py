@@ -168,6 +168,7 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
         ({"NODE": "a b"}, "NODE", "characters that it cannot have"),
         ({"MODE": "shadow"}, "MODE", "there is no 'shadow'"),
         ({"STORE": "memory"}, "STORE", "not shared between processes"),
+        ({"ADOPT_IMPORTED": "1", "MODE": "mirror"}, "ADOPT_IMPORTED", "mode 'mirror' writes to it"),
         ({"IDLE_TIMEOUT": "30 minutes"}, "IDLE_TIMEOUT", "is not a duration"),
         ({"LISTEN": "here:there"}, "LISTEN", "is not an address"),
         ({"ADVERTISE": "0.0.0.0:10060"}, "ADVERTISE", "no address of one host"),

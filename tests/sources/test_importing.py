@@ -17,6 +17,7 @@ from typing import Any
 
 import pymemcache
 import pytest
+import redis
 from django.conf import settings
 from django.test import override_settings
 
@@ -27,7 +28,7 @@ from clustersession.integrations.django.adoption import DjangoEngineSource
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption
 from clustersession.runtime.importing import Fate, Importer
-from clustersession.sources import CachelibFiles, FlaskSession, ListedSource, MemcachedShelf, Source
+from clustersession.sources import CachelibFiles, FlaskSession, ListedSource, MemcachedShelf, RedisShelf, Source
 from clustersession.sources.shelf import PAGE
 from tests.sources import test_django, test_flask_session
 from tests.sources.switching import HOSTS, OURS, Case, Site, packed, same
@@ -42,6 +43,7 @@ from tests.sources.test_switched_over import (
     flask_session,
     starsessions_redis,
 )
+from tests.sources.values import flipped
 
 __all__ = ["database", "django_on_postgres", "postgres_port", "redis_cache"]
 
@@ -264,3 +266,37 @@ def test_a_cache_of_django_is_listed_by_a_source_of_its_own() -> None:
     """The engine `cache` asks Django's cache, which has no list; the message names the way."""
     with pytest.raises(ConfigError, match="let --from name a DjangoCache"):
         DjangoEngineSource("django.contrib.sessions.backends.cache").listing()
+
+
+def test_a_cursor_of_another_server_begins_anew(redis_client: redis.Redis) -> None:
+    """After a restart or a failover a cursor means nothing, and to go on from it could leave sessions out."""
+    shelf = RedisShelf(redis_client, errors=(redis.RedisError,))
+    keys = {f"session:{number}" for number in range(3 * PAGE)}
+    redis_client.mset(dict.fromkeys(keys, b"x"))
+    _, cursor = next(shelf.keys("session:", ""))
+    run, _, place = cursor.rpartition(":")
+    assert len({key for found, _ in shelf.keys("session:", cursor) for key in found}) < len(keys)
+    assert run
+    for other in (f"{'0' * 40}:{place}", f":{place}", "nonsense"):
+        assert {key for found, _ in shelf.keys("session:", other) for key in found} == keys
+
+
+def test_a_prefix_is_no_pattern(redis_client: redis.Redis) -> None:
+    """Only what begins with it is listed, whatever characters it has."""
+    shelf = RedisShelf(redis_client, errors=(redis.RedisError,))
+    odd = "s*[ab]?\\:"
+    redis_client.mset({odd + "one": b"x", odd + "two": b"x", "sxxa1\\:three": b"x", "other": b"x"})
+    assert sorted(key for found, _ in shelf.keys(odd, "") for key in found) == [odd + "one", odd + "two"]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_forged_signature_names_nothing(live: bool, request: pytest.FixtureRequest) -> None:
+    """Also where the store is not asked any more."""
+    case = flask_signed(request, live=live)
+    cookie = case.theirs.save(None, packed(1))
+    assert cookie is not None
+    source: Any = case.source
+    legacy = source.read(cookie, time.time())
+    assert source.id_of(cookie) == legacy.id
+    assert [source.id_of(flipped(cookie, place)) for place in range(0, len(cookie), 7)] == [None] * len(range(0, len(cookie), 7))
+    assert source.id_of(cookie.partition(".")[0]) is None
