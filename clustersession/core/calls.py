@@ -335,7 +335,8 @@ class Theirs(Message, frozen=True):
 
 
 class Beat(Message, frozen=True):
-    """I am alive too; `hints` are for you, `pending` more wait. `bars`: the digest of the bars that I know."""
+    """I am alive too; `hints` are for you, `pending` more wait. `bars`: the digest of the bars that I know; `switch`: the mode
+    that the cluster was switched to, as a signed statement."""
 
     sender: Member
     members: tuple[Member, ...]
@@ -343,6 +344,7 @@ class Beat(Message, frozen=True):
     pending: int
     clock: float
     bars: bytes = b""
+    switch: bytes = b""
 
 
 class TooLarge(Message, frozen=True):

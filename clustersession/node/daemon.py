@@ -24,6 +24,7 @@ from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..runtime.keys import CurrentSealer
+from ..runtime.switching import ModeSwitch
 from ..settings import RingSource, check_same_secret, process_environ, ring_fingerprint
 from ..store import LmdbStore, NodeLock, open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
@@ -87,6 +88,7 @@ class _Node:
             limits=config.limits,
             timeouts=config.timeouts,
         )
+        self.switch = ModeSwitch(store, self.ring, config.cluster)
         self._discard_old(store)
         self.keeper: Keeper | None = None
         self.heart: Heart | None = None
@@ -105,7 +107,7 @@ class _Node:
         server = PeerServer(lambda call, source: self._keeper().on_call(call, source), wiring)
         address = await self._listening(server)
         me = self._member(address)
-        self.keeper = Keeper(self.host, me, self.config.timeouts)
+        self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch)
         transport = AsyncioTransport(wiring)
         driver = AsyncDriver(self.host, transport, transport.hedge_delay)
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)

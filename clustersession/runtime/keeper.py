@@ -3,8 +3,10 @@ blackboard that the workers read. The node process and the simulation drive it."
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -21,14 +23,24 @@ from ..errors import Corrupt
 from .board import Board, write_board
 from .contacts import Contacts
 from .host import Host
+from .switching import ModeSwitch
+
+log: Final = logging.getLogger("clustersession")
 
 
 class Keeper:
     """One per host. `synced`: this host may serve its copies by itself. `chance` decides whom to ask next of the members
     that it has nothing to do with; without it that follows from who this host is."""
 
-    def __init__(self, host: Host, me: Member, timeouts: Timeouts, chance: random.Random | None = None) -> None:
-        self.host, self._timeouts = host, timeouts
+    def __init__(
+        self,
+        host: Host,
+        me: Member,
+        timeouts: Timeouts,
+        chance: random.Random | None = None,
+        switch: ModeSwitch | None = None,
+    ) -> None:
+        self.host, self._timeouts, self._switch = host, timeouts, switch
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
         self._turn = self._present = 0
         now = host.clock()
@@ -178,6 +190,8 @@ class Keeper:
         if isinstance(outcome, upkeep.Heard):
             self._contacts.answered(peer)
             self._heard(outcome.sender, outcome.members, now)
+            if self._switch is not None and self._switch.take(outcome.switch):
+                log.info("the cluster was switched to mode %s", self._switch.current())
             if outcome.told_all and outcome.sender.identity == peer:
                 self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
         else:
@@ -224,7 +238,8 @@ class Keeper:
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
         told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
-        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest())
+        switch = b"" if self._switch is None else self._switch.statement
+        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest(), switch)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
         """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
