@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from ...errors import LateWrite, SessionUnavailable
+from ...middleware.old_side import OLD, Shadowed, is_kept
 from ...runtime.engine import Engine
 from ...runtime.headers import SessionHeaders
 from ...runtime.pipeline import Visit
@@ -42,19 +43,57 @@ class SessionMiddleware(DjangoSessionMiddleware):
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         MiddlewareMixin.__init__(self, get_response)
         self._source = engine_source()
-        self._before = sessions_of_before(get_response) if self._source.config.mode == "off" else None
+        config = self._source.config
+        self._before = sessions_of_before(get_response) if is_kept(config) else None
+        self._always_off = config.mode == "off" and not config.mode_switch
         self.SessionStore: type[SessionStore] = _store_type()
         own = (SessionMiddleware.process_request, SessionMiddleware.process_response)
         self._extended = (type(self).process_request, type(self).process_response) != own
 
     def __call__(self, request: HttpRequest) -> Any:
         if self._before is not None:
-            return self._before(request)
+            if self._always_off:
+                return self._before(request)
+            return self._with_before(request, self._before)
+        return self._ours(request)
+
+    def _ours(self, request: HttpRequest) -> Any:
         if self.async_mode:  # what a subclass adds may block: then as Django has it, in a thread
             return self.__acall__(request) if self._extended else self._acall(request)
         answer = self.process_request(request)
         response = self.get_response(request) if answer is None else answer
         return self.process_response(request, response)  # type: ignore[arg-type]
+
+    def _with_before(self, request: HttpRequest, before: Callable[[HttpRequest], Any]) -> Any:
+        """The request is for one of the two sides."""
+        if self.async_mode:
+            return self._awith_before(request, before)
+        engine, fields = self._source(), _fields(request)
+        mode = engine.mode_of(fields)
+        if mode not in OLD:
+            return self._ours(request)
+        if mode == "off":
+            return before(request)
+        shadowed = Shadowed(engine, fields)
+        shadowed.before()
+        response = before(request)
+        _note(shadowed, response)
+        shadowed.after()
+        return response
+
+    async def _awith_before(self, request: HttpRequest, before: Callable[[HttpRequest], Any]) -> Any:
+        engine, fields = await self._source.opened(), _fields(request)
+        mode = engine.mode_of(fields)
+        if mode not in OLD:
+            return await self._ours(request)
+        if mode == "off":
+            return await before(request)
+        shadowed = Shadowed(engine, fields)
+        await shadowed.abefore()
+        response = await before(request)
+        _note(shadowed, response)
+        await shadowed.aafter()
+        return response
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         source = self._source
@@ -112,6 +151,16 @@ class SessionMiddleware(DjangoSessionMiddleware):
         request.session = store = self.SessionStore.of_request(engine, visit)
         setattr(request, OWN, store)
         return visit
+
+
+def _fields(request: HttpRequest) -> tuple[str, ...]:
+    cookie = request.META.get("HTTP_COOKIE")
+    return (cookie,) if cookie else ()
+
+
+def _note(shadowed: Shadowed, response: HttpResponseBase) -> None:
+    for morsel in response.cookies.values():
+        shadowed.note(morsel.OutputString())
 
 
 def _store_type() -> type[SessionStore]:
