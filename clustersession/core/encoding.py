@@ -34,8 +34,15 @@ M = TypeVar("M", bound=Message)
 
 def moved_to_clock(message: M, by: float) -> M:
     """`message` with the times of all records in it moved by `by` seconds: minus now before sending, plus now after."""
-    if type(message) not in _WITH_VALUES:  # no record, no times: most replies, and this is on the hot path
-        return message
+    return message if is_timeless(message) else _moved(message, by)
+
+
+def is_timeless(message: Message) -> bool:
+    """No record, no times: so are most messages, and this is on the hot path."""
+    return type(message) not in _WITH_VALUES
+
+
+def _moved(message: M, by: float) -> M:
     match message:
         case Apply() | Deliver():
             patch = _patch_moved(message.patch, by)

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from .node import Member, View
+from .node import Member, State, View
 from .record import Key
 
 PARTNERS: Final = 8  # as many each node picks: nodes of a cluster of up to 9 are all each other's partners
@@ -72,7 +72,7 @@ def _picked(order: list[str], in_other_zones: list[str]) -> set[str]:
 
 
 def _takes_copies(member: Member) -> bool:
-    return member.reachable and not member.state.departing
+    return member.state is State.ALIVE or member.state is State.SUSPECT
 
 
 def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:

@@ -72,7 +72,7 @@ class Keeper:
     @property
     def may_repair(self) -> bool:
         """A host that has not synced, or may itself be the one that is cut off, changes no owners on its own account."""
-        return self.synced and self.view().converged
+        return self.synced and membership.converged(self.table, self.host.clock(), self._timeouts)
 
     @property
     def has_successor(self) -> bool:
@@ -149,8 +149,8 @@ class Keeper:
 
     def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
         """The first of this node's keys that every reachable member has announced."""
-        others = [set(m.kids) for m in members if m.reachable and m.kids]
-        return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
+        others = {m.kids for m in members if m.kids and m.reachable}  # nearly always the same of all
+        return next((kid for kid in self.table.me.kids if all([kid in kids for kids in others])), None)
 
     def announce(self, kids: tuple[int, ...]) -> None:
         """The keys of the ring that this host has, in the order it would sign with them. As news they need a new incarnation."""
@@ -193,13 +193,10 @@ class Keeper:
         self.table = membership.told_of(self.table, members, now, sender.identity)
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
-        if any(self._has_changed(member, now) for member in (sender, *members)):
+        others = self.table.others
+        if any([m.identity in others and others[m.identity].changed == now for m in (sender, *members)]):
             self._watch(now)
         self._in_touch = now
-
-    def _has_changed(self, member: Member, now: float) -> bool:
-        entry = self.table.others.get(member.identity)
-        return entry is not None and entry.changed == now
 
     def _taken_for_dead(self, by: str, now: float) -> None:
         """Others may have taken over. Was it this node that was cut off, it knows nothing for sure; else its lease with
@@ -213,7 +210,8 @@ class Keeper:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""
         if isinstance(call, Heartbeat):
             return self._on_heartbeat(call)
-        self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
+        if isinstance(call, Put | Promote | Many):
+            self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
         return self.host.handle(call, source)
 
     def _on_heartbeat(self, call: Heartbeat) -> Beat:
@@ -258,6 +256,6 @@ def _takes_for_dead(said: Member, me: Member) -> bool:
 def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
     """Those with which `call` makes this host an owner."""
     if isinstance(call, Many):
-        return [other for each in call.calls for other in _new_fellow_owners(each, me)]
+        return [other for each in call.calls if isinstance(each, Put | Promote) for other in _new_fellow_owners(each, me)]
     owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
     return [other for other in owners if other != me] if me in owners else []

@@ -48,7 +48,7 @@ class Run:
                 self.later(effect.work())
 
     def later(self, value: Any) -> None:
-        self.node.world.at(0.00002, lambda: self.resume(value), self.node)
+        self.node.world.step(self.node, self.resume, value)
 
     def ask(self, ask: Ask, answered: Callable[[Reply], None]) -> None:
         node, world = self.node, self.node.world
