@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -26,7 +26,7 @@ from .calls import (
     Put,
     Reply,
 )
-from .record import Lifetime, Patch, Record
+from .record import Lifetime
 from .record import moved_to_clock as record_moved
 
 M = TypeVar("M", bound=Message)
@@ -34,51 +34,65 @@ M = TypeVar("M", bound=Message)
 
 def moved_to_clock(message: M, by: float) -> M:
     """`message` with the times of all records in it moved by `by` seconds: minus now before sending, plus now after."""
-    return message if is_timeless(message) else _moved(message, by)
+    moved = WITH_TIMES.get(type(message))
+    return message if moved is None else moved(message, by)
 
 
-def is_timeless(message: Message) -> bool:
-    """No record, no times: so are most messages, and this is on the hot path."""
-    return type(message) not in _WITH_VALUES
+def _with_patch(message: Apply | Deliver, by: float) -> Message:
+    lifetime = message.patch.lifetime
+    if lifetime is None or lifetime.deadline is None:
+        return message
+    moved = _replace(message.patch, lifetime=Lifetime(lifetime.idle, lifetime.deadline + by))
+    return _replace(message, patch=moved)
 
 
-def _moved(message: M, by: float) -> M:
-    match message:
-        case Apply() | Deliver():
-            patch = _patch_moved(message.patch, by)
-            return message if patch is message.patch else _with(message, patch=patch)
-        case Put() | Absorb() | Found() | Promoted() | Frozen():
-            return _with(message, record=record_moved(message.record, by))
-        case Gone(grace=Record() as grace):
-            return _with(message, grace=record_moved(grace, by))
-        case Exported(record=Record() as held):
-            return _with(message, record=record_moved(held, by))
-        case Absorbed(better=Record() as better):
-            return _with(message, better=record_moved(better, by))
-        case Confirmed():
-            return _with(message, differing=tuple((key, r and record_moved(r, by)) for key, r in message.differing))
-        case Many():
-            return _with(message, calls=tuple(moved_to_clock(call, by) for call in message.calls))
-        case Each():
-            return _with(message, replies=tuple(moved_to_clock(reply, by) for reply in message.replies))
-        case Beat():
-            return _with(message, hints=tuple((key, record_moved(r, by)) for key, r in message.hints))
-    return message
+def _with_record(message: Put | Absorb | Found | Promoted | Frozen, by: float) -> Message:
+    return _replace(message, record=record_moved(message.record, by))
 
 
-def _with(message: M, **changes: Any) -> M:
-    return msgspec.structs.replace(message, **changes)
+def _with_held(message: Exported, by: float) -> Message:
+    return message if message.record is None else _replace(message, record=record_moved(message.record, by))
 
 
-def _patch_moved(patch: Patch, by: float) -> Patch:
-    if patch.lifetime is None or patch.lifetime.deadline is None:
-        return patch
-    return msgspec.structs.replace(patch, lifetime=Lifetime(patch.lifetime.idle, patch.lifetime.deadline + by))
+def _with_grace(message: Gone, by: float) -> Message:
+    return message if message.grace is None else _replace(message, grace=record_moved(message.grace, by))
 
 
-_WITH_VALUES: Final = frozenset(
-    (Put, Absorb, Found, Exported, Promoted, Frozen, Apply, Deliver, Gone, Absorbed, Confirmed, Beat, Many, Each)
-)
+def _with_better(message: Absorbed, by: float) -> Message:
+    return message if message.better is None else _replace(message, better=record_moved(message.better, by))
+
+
+def _with_differing(message: Confirmed, by: float) -> Message:
+    if not message.differing:
+        return message
+    return _replace(message, differing=tuple([(key, r and record_moved(r, by)) for key, r in message.differing]))
+
+
+def _with_hints(message: Beat, by: float) -> Message:
+    return _replace(message, hints=tuple([(key, record_moved(r, by)) for key, r in message.hints])) if message.hints else message
+
+
+def _with_calls(message: Many, by: float) -> Message:
+    return _replace(message, calls=tuple([moved_to_clock(call, by) for call in message.calls]))
+
+
+def _with_replies(message: Each, by: float) -> Message:
+    return _replace(message, replies=tuple([moved_to_clock(reply, by) for reply in message.replies]))
+
+
+_replace = msgspec.structs.replace
+# of most messages nothing is to be moved, and every message of every request is looked up here
+WITH_TIMES: Final[Mapping[type, Callable[[Any, float], Any]]] = {
+    **dict.fromkeys((Apply, Deliver), _with_patch),
+    **dict.fromkeys((Put, Absorb, Found, Promoted, Frozen), _with_record),
+    Exported: _with_held,
+    Gone: _with_grace,
+    Absorbed: _with_better,
+    Confirmed: _with_differing,
+    Beat: _with_hints,
+    Many: _with_calls,
+    Each: _with_replies,
+}
 
 encode_message: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
 

@@ -278,7 +278,7 @@ def moved_to_clock(record: Record, by: float) -> Record:
         auth_time=_moved(record.auth_time, by),
         last_seen=record.last_seen + by,
         frozen_until=_moved(record.frozen_until, by),
-        lifetime=Lifetime(lifetime.idle, _moved(lifetime.deadline, by)),
+        lifetime=lifetime if lifetime.deadline is None else Lifetime(lifetime.idle, lifetime.deadline + by),
         ended=ending and Ending(ending.reason, ending.at + by, _moved(ending.grace_until, by)),
     )
 

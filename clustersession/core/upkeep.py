@@ -39,7 +39,7 @@ def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat]) -> Operation[H
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
-        applied = yield from _all_met(me, peer, reply.hints)
+        applied = not reply.hints or (yield from _all_met(me, peer, reply.hints))
         if not applied or not reply.pending:
             return Heard(reply.sender, reply.members, applied and not reply.pending)
     return Heard(reply.sender, reply.members, told_all=False)

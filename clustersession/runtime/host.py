@@ -163,7 +163,8 @@ class Host:
 
     def record(self, key: Key) -> Record | None:
         """The stored record. Raises `Corrupt`."""
-        return self._opened(key, self.store.read(key))
+        data = self.store.read(key)
+        return None if data is None else self._opened(key, data)
 
     def _fetch(self, call: Fetch, source: str | None) -> Reply:
         key = call.key

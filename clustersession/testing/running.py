@@ -28,19 +28,20 @@ class Run:
         except StopIteration as stop:
             self._done(stop.value)
             return
-        self._perform(effect)
+        if type(effect) is Ask:
+            self.ask(effect, self.later)
+        else:
+            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         node, world = self.node, self.node.world
         match effect:
-            case Ask():
-                self.ask(effect, self.later)
             case AskAll():
                 self._gather(effect.asks)
             case Hedge():
                 _Hedged(self, effect).start()
             case Tell():
-                self.ask(Ask(effect.node, effect.call), lambda _: None)
+                self.ask(Ask(effect.node, effect.call), _ignored)
                 self.later(None)
             case Wait():
                 world.at(effect.seconds, lambda: self.resume(None), node)
@@ -77,6 +78,10 @@ class Run:
 
         for index, ask in enumerate(asks):
             self.ask(ask, lambda reply, index=index: answered(index, reply))  # type: ignore[misc]
+
+
+def _ignored(_: Reply) -> None:
+    """Of who is only told something no answer is awaited."""
 
 
 class _Hedged:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from ..config import Limits, Timeouts
 from ..core import calls, encoding
 from ..core.calls import Call, Message, Reply, Unreachable
 from ..core.effects import Operation
+from ..core.encoding import WITH_TIMES
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..core.sealing import Sealer
@@ -110,16 +112,15 @@ class World(Events):
         node = self.nodes.get(target)
         if node is None or not self.passes(source.name, target):
             return
-        data = self._sent(source, call)
-        sent = self.now
-        self.at(self.latency(), lambda: self._arrived(source, node, data, sent, pending))
+        arrival = partial(self._arrived, source, node, self._sent(source, call), self.now, pending)
+        self.at(self.latency(), arrival)
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
-            self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, sent, pending))
+            self.at(self.latency() + 0.05, arrival)
 
     def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: Any, sent: float, pending: _Pending) -> None:
         if node.paused:
-            node.waiting.append((node.process, lambda: self._served(source, node, data, sent, pending)))
+            node.waiting.append((node.process, partial(self._served, source, node, data, sent, pending)))
         elif node.up:
             self._served(source, node, data, sent, pending)
         elif self.passes(node.name, source.name):
@@ -130,28 +131,29 @@ class World(Events):
             self.counts["stale"] += 1
             return
         call = encoding.decode_call(data) if self.on_wire else data
-        if not encoding.is_timeless(call):
+        if type(call) in WITH_TIMES:
             call = encoding.moved_to_clock(call, node.clock())
         reply = node.keeper.on_call(call, source.name)
         if self.overheard is not None and not isinstance(call, calls.Heartbeat):
             self.overheard(source.name, node.name, call, reply)
         answer = self._sent(node, reply)
         if self.passes(node.name, source.name):
-            self.at(self.latency(), lambda: pending.answer(self._received(source, answer)), source)
+            self.at(self.latency(), partial(self._answered, source, answer, pending), source)
 
     def _sent(self, node: SimulatedNode, message: Message) -> Any:
         """What leaves `node`: bytes, or what these would be decoded to."""
         self.messages[node.name] += 1
-        aged = message if encoding.is_timeless(message) else encoding.moved_to_clock(message, -node.clock())
+        aged = encoding.moved_to_clock(message, -node.clock()) if type(message) in WITH_TIMES else message
         if not self.on_wire:
             return aged
         data = encoding.encode_message(aged)
         self.sent_bytes[node.name] += len(data)
         return data
 
-    def _received(self, node: SimulatedNode, data: Any) -> Reply:
-        reply: Reply = encoding.decode_reply(data) if self.on_wire else data
-        return reply if encoding.is_timeless(reply) else encoding.moved_to_clock(reply, node.clock())
+    def _answered(self, node: SimulatedNode, data: Any, pending: _Pending) -> None:
+        if not pending.over:
+            reply: Reply = encoding.decode_reply(data) if self.on_wire else data
+            pending.answer(encoding.moved_to_clock(reply, node.clock()) if type(reply) in WITH_TIMES else reply)
 
 
 class _Pending:

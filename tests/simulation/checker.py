@@ -138,7 +138,7 @@ class Checker:
             self._broken("foreign value", now, story, f"{key}={value!r}")
             return
         # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
-        seen_by = 0.0 if seen is None else inf if seen.acked is None else seen.acked
+        seen_by = -inf if seen is None else inf if seen.acked is None else seen.acked
         for write in story.acked.get(key, ()):
             if write.start <= seen_by:
                 continue
