@@ -42,8 +42,10 @@ def _partners_of(view: View, near: frozenset[str]) -> frozenset[str]:
     found = view.circles.get(near)
     if found is None:
         zones = {m.identity: m.zone for m in view.members.values() if _takes_copies(m) or m.identity in near}
-        graph = partner_graph(frozenset((zones | {node: zones.get(node, "") for node in near}).items()))
-        found = view.circles[near] = frozenset().union(*(graph[node] for node in near)) - near
+        for node in near:
+            zones.setdefault(node, "")
+        graph = partner_graph(frozenset(zones.items()))
+        found = view.circles[near] = frozenset().union(*[graph[node] for node in near]) - near
     return found
 
 

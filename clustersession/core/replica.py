@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
+import msgspec
+
 from .absorb import absorb, owners_but
 from .calls import (
     Absorb,
@@ -71,7 +73,7 @@ TOUCH_STEP_S: Final = 1.0
 NEVER: Final = float("-inf")
 
 
-class Situation(NamedTuple):
+class Situation(msgspec.Struct, frozen=True):
     """The host at this moment."""
 
     me: str

@@ -109,7 +109,7 @@ class MemoryStore:
             for owner in decided.unhint:
                 self._unhint(owner, key)
             for owner in decided.hint:
-                self._hints.setdefault(owner, {}).setdefault(key, self._now())
+                self._hint(owner, key)
         return decided.result
 
     def _put(self, key: bytes, old: _Entry | None, entry: _Entry) -> None:
@@ -152,6 +152,11 @@ class MemoryStore:
         self._bytes -= entry.size
         self._due.discard(entry.at.due, key)
         self._evict.discard(entry.at.evict, key)
+
+    def _hint(self, owner: str, key: bytes) -> None:
+        hinted = self._hints.setdefault(owner, {})
+        if key not in hinted:
+            hinted[key] = self._now()
 
     def _unhint(self, owner: str, key: bytes) -> None:
         hinted = self._hints.get(owner)
