@@ -36,7 +36,7 @@ def whole(table: Table) -> tuple[Member, ...]:
 
 def present(table: Table) -> int:
     """How many members this host takes for present: who knows far fewer is told of all."""
-    return sum([entry.member.reachable for entry in table.others.values()])
+    return len([entry for entry in table.others.values() if entry.member.reachable])
 
 
 def _is_passed_on(table: Table, entry: Entry) -> bool:

@@ -149,7 +149,10 @@ def _second(doubts: Mapping[str, State]) -> State:
 def watching(table: Table, identities: Collection[str], now: float) -> Table:
     """From now on judge exactly these by own heartbeats. Whose state is hearsay is suspect until it answers."""
     before = table.watched
-    table = table._replace(watched={name: before.get(name, now) for name in identities if name in table.others})
+    watched = {name: before.get(name, now) for name in identities if name in table.others}
+    if watched == before:
+        return table
+    table = table._replace(watched=watched)
     for name in table.watched:
         entry = table.others[name]
         if name not in before and entry.member.state is State.ALIVE and not entry.confirmed:

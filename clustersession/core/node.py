@@ -25,7 +25,7 @@ class State(StrEnum):
         return self is State.LEAVING or self is State.LEFT
 
 
-_DEAD: Final = State.DEAD  # looked up by name an enum's member costs more than all the rest of `reachable`
+_DEAD: Final = State.DEAD  # of every request several members are looked at, and to find these in the enum costs more than that
 _LEFT: Final = State.LEFT
 
 

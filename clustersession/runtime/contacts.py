@@ -77,9 +77,9 @@ class Contacts:
             if name in table.others and table.others[name].member.state is not State.ALIVE
         }
         old = [name for name, at in self._near_at.items() if now - at > REMEMBERED_S]
-        for name in set(old).difference([name for name, _ in gone]) if old else ():
+        for name in set(old) - {name for name, _ in gone} if old else ():
             del self._near_at[name]
-        able = any([entry.member.state is State.ALIVE for entry in table.others.values()])
+        able = State.ALIVE in [entry.member.state for entry in table.others.values()]
         return frozenset(gone | {("", State.ALIVE)} if able else gone)
 
     def drawn(self, table: Table) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from ..errors import Corrupt
 from .board import Board, write_board
 from .contacts import Contacts
 from .host import Host
+
+MAKING_OWNERS: Final = (Put, Promote, Many)  # by these calls, or by what is in them, a host becomes an owner
 
 
 class Keeper:
@@ -150,7 +153,7 @@ class Keeper:
     def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
         """The first of this node's keys that every reachable member has announced."""
         others = {m.kids for m in members if m.kids and m.reachable}  # nearly always the same of all
-        return next((kid for kid in self.table.me.kids if all([kid in kids for kids in others])), None)
+        return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
 
     def announce(self, kids: tuple[int, ...]) -> None:
         """The keys of the ring that this host has, in the order it would sign with them. As news they need a new incarnation."""
@@ -194,7 +197,7 @@ class Keeper:
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
         others = self.table.others
-        if any([m.identity in others and others[m.identity].changed == now for m in (sender, *members)]):
+        if [m for m in (sender, *members) if m.identity in others and others[m.identity].changed == now]:
             self._watch(now)
         self._in_touch = now
 
@@ -210,7 +213,7 @@ class Keeper:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""
         if isinstance(call, Heartbeat):
             return self._on_heartbeat(call)
-        if isinstance(call, Put | Promote | Many):
+        if isinstance(call, MAKING_OWNERS):
             self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
         return self.host.handle(call, source)
 
@@ -256,6 +259,6 @@ def _takes_for_dead(said: Member, me: Member) -> bool:
 def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
     """Those with which `call` makes this host an owner."""
     if isinstance(call, Many):
-        return [other for each in call.calls if isinstance(each, Put | Promote) for other in _new_fellow_owners(each, me)]
+        return [other for each in call.calls if isinstance(each, MAKING_OWNERS) for other in _new_fellow_owners(each, me)]
     owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
     return [other for other in owners if other != me] if me in owners else []

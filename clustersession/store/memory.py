@@ -9,7 +9,7 @@ import bisect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from ..errors import StoreFull
 from ..ports import Change, StoreStats

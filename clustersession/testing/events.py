@@ -1,7 +1,7 @@
-"""Virtual time: one queue of events, in the order of their times and, at one time, of their making.
+"""Virtual time: events in the order of their times.
 
-Nearly all events are of two kinds whose delay is always the same, so that they stand in order by themselves: steps of operations,
-and time-outs, of which hardly one strikes. They have lines of their own; the order of all events is that of one queue.
+Half of them are of two kinds whose delay is always the same, so that they stand in order by themselves: steps of operations, and
+time-outs, of which hardly one strikes. They have lines of their own; they happen as if all stood in one queue.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TimeOut(Protocol):
 
 
 class Events:
-    """The queue. `now`: virtual seconds since the beginning. All time-outs take `time_out_s`."""
+    """`now`: virtual seconds since the beginning. All time-outs take `time_out_s`."""
 
     def __init__(self, time_out_s: float) -> None:
         self.now = 0.0

@@ -28,7 +28,7 @@ class Run:
         except StopIteration as stop:
             self._done(stop.value)
             return
-        if type(effect) is Ask:
+        if type(effect) is Ask:  # as nearly all are
             self.ask(effect, self.later)
         else:
             self._perform(effect)

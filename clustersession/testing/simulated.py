@@ -95,10 +95,9 @@ class World(Events):
 
     def passes(self, source: str, target: str) -> bool:
         network = self.network
-        if network.cut or network.silent:
-            if (source, target) in network.cut or not network.silent.isdisjoint((source, target)):
-                self.counts["cut"] += 1
-                return False
+        if (network.cut and (source, target) in network.cut) or (network.silent and network.silent & {source, target}):
+            self.counts["cut"] += 1
+            return False
         if network.loss and self.random.random() < network.loss:
             self.counts["dropped"] += 1
             return False
