@@ -81,7 +81,7 @@ class Play:
     def happens(self, name: str) -> None:
         self.told.append((self.events.now, name))
         number = len(self.told)
-        if number < 1500:
+        if number < 250:
             for node in (None, self.node)[: self.chance.randint(1, 2)]:
                 self.events.at(self.chance.uniform(0.001, 0.4), lambda: self.happens(f"at {number}"), node)
         if self.chance.random() < 0.5:
