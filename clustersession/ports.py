@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from .core.calls import Call, Reply
 from .core.node import Member
 
@@ -17,7 +19,7 @@ class _Keep:
 KEEP: Final = _Keep()
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """What a rule decided about one key, carried out in one transaction; `result` is handed back."""
 
     result: Any

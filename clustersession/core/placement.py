@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from .node import Member, View
+from .node import Member, State, View
 from .record import Key
 
 PARTNERS: Final = 8  # as many each node picks: nodes of a cluster of up to 9 are all each other's partners
@@ -42,8 +42,10 @@ def _partners_of(view: View, near: frozenset[str]) -> frozenset[str]:
     found = view.circles.get(near)
     if found is None:
         zones = {m.identity: m.zone for m in view.members.values() if _takes_copies(m) or m.identity in near}
-        graph = partner_graph(frozenset((zones | {node: zones.get(node, "") for node in near}).items()))
-        found = view.circles[near] = frozenset().union(*(graph[node] for node in near)) - near
+        for node in near:
+            zones.setdefault(node, "")
+        graph = partner_graph(frozenset(zones.items()))
+        found = view.circles[near] = frozenset().union(*[graph[node] for node in near]) - near
     return found
 
 
@@ -72,7 +74,7 @@ def _picked(order: list[str], in_other_zones: list[str]) -> set[str]:
 
 
 def _takes_copies(member: Member) -> bool:
-    return member.reachable and not member.state.departing
+    return member.state is State.ALIVE or member.state is State.SUSPECT
 
 
 def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:

@@ -137,7 +137,7 @@ def digest(key: Key, record: Record) -> Digest:
 
 def contents_of(items: dict[str, Item]) -> bytes:
     """A short hash of which write set each value."""
-    stamps = sorted((name, stamp) for name, (stamp, _) in items.items())
+    stamps = sorted([(name, stamp) for name, (stamp, _) in items.items()])
     return hashlib.blake2b(_encode(stamps), digest_size=8).digest()
 
 
@@ -198,7 +198,7 @@ def live_items(record: Record) -> dict[str, bytes]:
 
 def size_of(record: Record) -> int:
     """Bytes of names and values: what the limit is about."""
-    return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
+    return sum([len(name) + len(value) for name, (_, value) in record.items.items() if value is not None])
 
 
 def patched(record: Record, patch: Patch, version: int, now: float | None = None) -> Record:
@@ -298,12 +298,13 @@ def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
 def moved_to_clock(record: Record, by: float) -> Record:
     """The same record with every time moved by `by` seconds (minus the sender's now, then plus the receiver's)."""
     ending, lifetime = record.ended, record.lifetime
-    return record.but(
+    return msgspec.structs.replace(
+        record,
         created=record.created + by,
         auth_time=_moved(record.auth_time, by),
         last_seen=record.last_seen + by,
         frozen_until=_moved(record.frozen_until, by),
-        lifetime=Lifetime(lifetime.idle, _moved(lifetime.deadline, by)),
+        lifetime=lifetime if lifetime.deadline is None else Lifetime(lifetime.idle, lifetime.deadline + by),
         locks=locks_moved(record.locks, by) if record.locks else record.locks,
         ended=ending and Ending(ending.reason, ending.at + by, _moved(ending.grace_until, by)),
     )

@@ -88,7 +88,8 @@ def _calls(asks: Sequence[Ask], places: list[int]) -> tuple[SessionCall, ...]:
 def _parcels(asks: Sequence[Ask]) -> Iterable[tuple[str, list[int]]]:
     """Places in `asks` by node, no more in one than fit into a message."""
     open_parcels: dict[str, tuple[list[int], int]] = {}
-    for place, (node, call) in enumerate(asks):
+    for place, ask in enumerate(asks):
+        node, call = ask.node, ask.call
         places, size = open_parcels.get(node, ([], 0))
         weight = _weight(call)
         if places and (len(places) >= CALLS_MAX or size + weight > BYTES_MAX):

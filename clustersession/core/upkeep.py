@@ -41,7 +41,7 @@ def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat], bars: Callable
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
-        applied = yield from _all_met(me, peer, reply.hints)
+        applied = not reply.hints or (yield from _all_met(me, peer, reply.hints))
         if applied and not reply.pending and reply.bars and reply.bars != bars():
             applied = yield from barred(me, peer)
         if not applied or not reply.pending:

@@ -180,7 +180,8 @@ class Host:
 
     def record(self, key: Key) -> Record | None:
         """The stored record. Raises `Corrupt`."""
-        return self._opened(key, self.store.read(key))
+        data = self.store.read(key)
+        return None if data is None else self._opened(key, data)
 
     def _fetch(self, call: Fetch, source: str | None) -> Reply:
         key = call.key
@@ -326,7 +327,7 @@ class Host:
     def _carried_out(self, key: Key, decision: Decision, at: Situation) -> Change:
         reply, write, record, hint, unhint = decision
         if not write:
-            return Change(reply, KEEP, hint=hint, unhint=unhint)
+            return Change(reply, KEEP, 0.0, None, hint, unhint)
         if record is None:
             return Change(reply, None, hint=hint, unhint=unhint)
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))

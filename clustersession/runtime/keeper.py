@@ -27,6 +27,8 @@ from .switching import ModeSwitch
 
 log: Final = logging.getLogger("clustersession")
 
+MAKING_OWNERS: Final = (Put, Promote, Many)  # by these calls, or by what is in them, a host becomes an owner
+
 
 class Keeper:
     """One per host. `synced`: this host may serve its copies by itself. `chance` decides whom to ask next of the members
@@ -84,7 +86,7 @@ class Keeper:
     @property
     def may_repair(self) -> bool:
         """A host that has not synced, or may itself be the one that is cut off, changes no owners on its own account."""
-        return self.synced and self.view().converged
+        return self.synced and membership.converged(self.table, self.host.clock(), self._timeouts)
 
     @property
     def has_successor(self) -> bool:
@@ -161,7 +163,7 @@ class Keeper:
 
     def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
         """The first of this node's keys that every reachable member has announced."""
-        others = [set(m.kids) for m in members if m.reachable and m.kids]
+        others = {m.kids for m in members if m.kids and m.reachable}  # nearly always the same of all
         return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
 
     def announce(self, kids: tuple[int, ...]) -> None:
@@ -207,13 +209,10 @@ class Keeper:
         self.table = membership.told_of(self.table, members, now, sender.identity)
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
-        if any(self._has_changed(member, now) for member in (sender, *members)):
+        others = self.table.others
+        if [m for m in (sender, *members) if m.identity in others and others[m.identity].changed == now]:
             self._watch(now)
         self._in_touch = now
-
-    def _has_changed(self, member: Member, now: float) -> bool:
-        entry = self.table.others.get(member.identity)
-        return entry is not None and entry.changed == now
 
     def _taken_for_dead(self, by: str, now: float) -> None:
         """Others may have taken over. Was it this node that was cut off, it knows nothing for sure; else its lease with
@@ -227,7 +226,8 @@ class Keeper:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""
         if isinstance(call, Heartbeat):
             return self._on_heartbeat(call)
-        self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
+        if isinstance(call, MAKING_OWNERS):
+            self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
         return self.host.handle(call, source)
 
     def _on_heartbeat(self, call: Heartbeat) -> Beat:
@@ -276,6 +276,6 @@ def _takes_for_dead(said: Member, me: Member) -> bool:
 def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
     """Those with which `call` makes this host an owner."""
     if isinstance(call, Many):
-        return [other for each in call.calls for other in _new_fellow_owners(each, me)]
+        return [other for each in call.calls if isinstance(each, MAKING_OWNERS) for other in _new_fellow_owners(each, me)]
     owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
     return [other for other in owners if other != me] if me in owners else []

@@ -99,10 +99,10 @@ class User:
 
     def _a_host(self) -> SimulatedNode | None:
         """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
-        silent = self.world.network.silent
-        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != self.avoids]
-        hosts = [n for n in up if not n.paused or self.world.random.random() < 0.15]
-        return self.world.random.choice(hosts) if hosts else None
+        silent, avoided, chance = self.world.network.silent, self.avoids, self.world.random
+        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != avoided]
+        hosts = [n for n in up if not n.paused or chance.random() < 0.15]
+        return chance.choice(hosts) if hosts else None
 
     def _next(self) -> bytes:
         self._count += 1
@@ -119,8 +119,7 @@ class User:
         return True
 
     def _tell(self, story: Story, node: SimulatedNode, what: str) -> None:
-        if self.world.trace is not None:
-            self.world.log(f"[{story.name}] {what}, at {node.name}")
+        self.world.log(f"[{story.name}] {what}, at {node.name}")
 
     # --- what a request does -----------------------------------------------------------------------------------------------
 
@@ -166,8 +165,10 @@ class User:
         match outcome:
             case Loaded():
                 self.world.counts["reads"] += 1
-                self._tell(story, node, f"read {_shown(live_items(outcome.record))}")
-                self.checker.read(story, live_items(outcome.record), start, self.world.now, alone=self.alone)
+                items = live_items(outcome.record)
+                if self.world.trace is not None:
+                    self._tell(story, node, f"read {_shown(items)}")
+                self.checker.read(story, items, start, self.world.now, alone=self.alone)
                 story.used(start)
                 self._follow(cookie, outcome.placement, outcome.record.version)
             case Ended() | Lost():
@@ -198,7 +199,8 @@ class User:
                 self.checker.in_use(story, before, start, self.world.now)
                 story.used(start)
                 story.wrote(write, self.world.now)
-                self._tell(story, node, f"write {write.key}={value.decode()} acked")
+                if self.world.trace is not None:
+                    self._tell(story, node, f"write {write.key}={value.decode()} acked")
                 self._follow(cookie, outcome.placement, outcome.version)
             else:
                 self._loaded(node, outcome, cookie, story, start)
