@@ -3,7 +3,8 @@ own process and the simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from ..core.calls import (
     Confirmed,
     Each,
     End,
+    Export,
+    Exported,
     Fetch,
     Found,
     Full,
@@ -28,19 +31,20 @@ from ..core.calls import (
     Many,
     Put,
     Reply,
+    SessionCall,
     Unreachable,
 )
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
 from ..core.node import State, View
-from ..core.record import Key, Record, decode_record, digest, encode_record, floor_of
+from ..core.record import Digest, Key, Record, decode_record, digest, encode_record, floor_of
 from ..core.repair import SINGLE, mark
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
-from ..errors import Corrupt, ShardDown, StoreFull, StoreRefused
-from ..ports import KEEP, Change, Entropy, Observer, Store
+from ..errors import ClusterSessionError, Corrupt, ShardDown, StoreFull, StoreRefused
+from ..ports import KEEP, Change, Entropy, Observer, Rule, Store
 from .board import EMPTY, NAME, Board, decode_board
 from .cache import BoundedCache
 
@@ -127,12 +131,14 @@ class Host:
             match call:
                 case Fetch():
                     return self._fetch(call, source)
+                case Export():
+                    return Exported(self.record(call.key))
                 case Confirm():
                     return self._confirm(call, source)
                 case Inventory():
                     return self._inventory(call)
                 case Many():
-                    return Each(tuple(self.handle(each, source) for each in call.calls))  # type: ignore[misc]
+                    return Each(self._each(call.calls, source))
                 case Heartbeat():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
@@ -187,24 +193,58 @@ class Host:
             self.store.change(key, lambda _: Change(None, None))
             return self._change(key, lambda record: replica.decide(record, call, at, source), at)
 
-    def _confirm(self, call: Confirm, source: str | None) -> Reply:
+    def _each(self, many: Sequence[SessionCall], source: str | None) -> tuple[Any, ...]:
+        """Each by itself, and those of one session in their order; what changes something shares transactions."""
         at = self.situation()
-        unlike = [theirs.key for theirs in call.digests if not self._compared(theirs, at, source)]
+        replies: list[Any] = [None] * len(many)
+        waiting: dict[int, list[tuple[Key, Rule]]] = {}
+        keys: set[Key] = set()
+        for place, call in enumerate(many):
+            if isinstance(call, Fetch | Export):
+                if call.key in keys:
+                    self._carry_out(waiting, many, source, replies)
+                    keys.clear()
+                replies[place] = self.handle(call, source)
+            elif isinstance(call, Confirm):
+                waiting[place] = self._comparisons(call, at, source)
+            else:
+                decided = functools.partial(replica.decide, call=call, at=at, source=source)
+                waiting[place] = [(call.key, self._rule(call.key, decided, at))]
+            keys.update(key for key, _ in waiting.get(place, ()))
+        self._carry_out(waiting, many, source, replies)
+        return tuple(replies)
+
+    def _carry_out(
+        self, waiting: dict[int, list[tuple[Key, Rule]]], many: Sequence[SessionCall], source: str | None, replies: list[Any]
+    ) -> None:
+        results = iter(self.store.change_each([each for rules in waiting.values() for each in rules]))
+        for place, rules in waiting.items():
+            call, found = many[place], [next(results) for _ in rules]
+            if any(isinstance(result, ClusterSessionError) for result in found):
+                replies[place] = self.handle(call, source)  # once more by itself: every failure has its answer there
+            else:
+                replies[place] = self._confirmed(call, found) if isinstance(call, Confirm) else found[0]
+        waiting.clear()
+
+    def _confirm(self, call: Confirm, source: str | None) -> Reply:
+        found = self.store.change_each(self._comparisons(call, self.situation(), source))
+        for failure in found:
+            if isinstance(failure, ClusterSessionError) and not isinstance(failure, Corrupt):
+                raise failure
+        return self._confirmed(call, found)
+
+    def _comparisons(self, call: Confirm, at: Situation, source: str | None) -> list[tuple[Key, Rule]]:
+        """Rules that result in whether the two hold the same."""
+
+        def stored(theirs: Digest, data: bytes | None) -> Change:
+            decision, same = compare(self._opened(theirs.key, data), theirs, at, source)
+            return self._carried_out(theirs.key, decision, at)._replace(result=same)
+
+        return [(theirs.key, functools.partial(stored, theirs)) for theirs in call.digests]
+
+    def _confirmed(self, call: Confirm, alike: Sequence[bool | Corrupt]) -> Reply:
+        unlike = [theirs.key for theirs, same in zip(call.digests, alike, strict=True) if same is not True]
         return Confirmed(tuple((key, self._readable(key)) for key in unlike))
-
-    def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
-        verdict = []
-
-        def rule(record: Record | None) -> Decision:
-            decision, same = compare(record, theirs, at, source)
-            verdict.append(same)
-            return decision
-
-        try:
-            self._change(theirs.key, rule, at)
-        except Corrupt:
-            return False
-        return verdict[-1]
 
     def _inventory(self, call: Inventory) -> Reply:
         records = self.survey(call.after, call.limit)
@@ -269,11 +309,14 @@ class Host:
     # --- the store -----------------------------------------------------------------------------------------------------
 
     def _change(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Reply:
+        reply: Reply = self.store.change(key, self._rule(key, rule, at))
+        return reply
+
+    def _rule(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Rule:
         def stored(data: bytes | None) -> Change:
             return self._carried_out(key, rule(self._opened(key, data)), at)
 
-        reply: Reply = self.store.change(key, stored)
-        return reply
+        return stored
 
     def _carried_out(self, key: Key, decision: Decision, at: Situation) -> Change:
         reply, write, record, hint, unhint = decision

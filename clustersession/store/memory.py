@@ -8,11 +8,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from ..errors import StoreFull
-from ..ports import Change, StoreStats
+from ..errors import ClusterSessionError, StoreFull
+from ..ports import Rule, StoreStats
 from .rows import KEY_SIZE, STEP_S, Standing, standing
 
 P = TypeVar("P", int, tuple[int, int])
@@ -93,7 +93,7 @@ class MemoryStore:
     def hinted(self, owner: str, key: bytes) -> bool:
         return key in self._hints.get(owner, ())
 
-    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+    def change(self, key: bytes, rule: Rule) -> Any:
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
         with self._lock:
@@ -107,6 +107,15 @@ class MemoryStore:
             for owner in decided.hint:
                 self._hints.setdefault(owner, {}).setdefault(key, self._now())
         return decided.result
+
+    def change_each(self, rules: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        results: list[Any] = []
+        for key, rule in rules:
+            try:
+                results.append(self.change(key, rule))
+            except ClusterSessionError as error:
+                results.append(error)
+        return results
 
     def _put(self, key: bytes, entry: _Entry) -> None:
         old = self._entries.get(key)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import lmdb
 
-from ..errors import StoreFull
-from ..ports import Change
+from ..errors import ClusterSessionError, StoreFull
+from ..ports import Change, Rule
 from . import rows
 from .rows import HEAD_SIZE, KEY_SIZE
 from .space import PAGE, Room, Space
@@ -40,37 +40,64 @@ class Counts(NamedTuple):
 
 
 def change(
-    env: lmdb.Environment,
-    key: bytes,
-    rule: Callable[[bytes | None], Change],
-    now: Callable[[], float],
-    space: Space,
-    freed: int | None = None,
+    env: lmdb.Environment, key: bytes, rule: Rule, now: Callable[[], float], space: Space, freed: int | None = None
 ) -> Any:
     """One transaction: what `rule` decides about what is stored under `key` is done as a whole or not at all.
 
     Raises `Crowded` if something should be evicted first; `freed`: how many bytes have been.
     """
-    grows = False
     with env.begin(write=True) as txn:
-        row = txn.get(rows.DATA + key)
-        decided = rule(None if row is None else row[HEAD_SIZE:])
-        if isinstance(decided.data, bytes):
-            grows = _put(txn, key, row, decided, decided.data, space.room, freed)
-        elif decided.data is None and row is not None:
-            _remove(txn, key, row)
-            _count(txn, rows.COUNT, -1)
-        for owner in decided.unhint:
-            _unhint(txn, rows.hint_prefix(owner), key)
-        for owner in decided.hint:
-            prefix = rows.hint_prefix(owner)
-            if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
-                _count(txn, prefix, 1)
+        result, grows = _changed(txn, key, rule, now, space.room, freed)
         txn.commit()  # the end of `with` would say nothing if the environment had been closed meanwhile
     if grows:
-        with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
-            space.keep_ahead()
-    return decided.result
+        _keep_ahead(space)
+    return result
+
+
+def change_all(env: lmdb.Environment, changes: Sequence[tuple[bytes, Rule]], now: Callable[[], float], space: Space) -> list[Any]:
+    """Several changes in one transaction. A rule that raises an error of this package changes nothing, and it stands in the place
+    of the result; whatever else is raised (`Crowded` among it) undoes them all."""
+    results: list[Any] = []
+    grown = False
+    with env.begin(write=True) as txn:
+        for key, rule in changes:
+            try:
+                result, grows = _changed(txn, key, rule, now, space.room, None)
+            except StoreFull:
+                raise
+            except ClusterSessionError as error:
+                results.append(error)
+            else:
+                results.append(result)
+                grown = grown or grows
+        txn.commit()
+    if grown:
+        _keep_ahead(space)
+    return results
+
+
+def _changed(txn: Txn, key: bytes, rule: Rule, now: Callable[[], float], limits: Room, freed: int | None) -> tuple[Any, bool]:
+    """The rule's result, and whether it may have taken more pages than before."""
+    grows = False
+    row = txn.get(rows.DATA + key)
+    decided = rule(None if row is None else row[HEAD_SIZE:])
+    if isinstance(decided.data, bytes):
+        grows = _put(txn, key, row, decided, decided.data, limits, freed)
+    elif decided.data is None and row is not None:
+        _remove(txn, key, row)
+        _count(txn, rows.COUNT, -1)
+    for owner in decided.unhint:
+        _unhint(txn, rows.hint_prefix(owner), key)
+    for owner in decided.hint:
+        prefix = rows.hint_prefix(owner)
+        if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
+            _count(txn, prefix, 1)
+    return decided.result, grows
+
+
+def _keep_ahead(space: Space) -> None:
+    with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
+        space.keep_ahead()
 
 
 def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> bool:
