@@ -20,7 +20,7 @@ from .together import Crew
 
 SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
 STEPS_MAX: Final = 4
-STARTED_AT_ONCE: Final = 32
+STARTED_AT_ONCE: Final = 16
 VAIN_MAX: Final = 64
 SURVEYED_AT_ONCE: Final = 64
 RECENT_S: Final = 900.0

@@ -74,8 +74,8 @@ def run(config: Config, *, drains: bool = True) -> int:
 
 
 def _spare_collector() -> None:
-    """What is loaded stays until the end, and records hold no cycles: Python shall not look for some in all of it every few hundred
-    records, which takes a fifth of the time of a repair, and 20 ms at a time."""
+    """What is loaded stays until the end, and records hold no cycles: to look for cycles in all of it every few hundred records
+    would take a fifth of the time of a repair, and 20 ms at a time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR)

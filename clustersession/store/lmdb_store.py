@@ -21,7 +21,6 @@ from .space import PAGE
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 4
-_TOGETHER_MAX: Final = 16  # changes of one transaction: half a millisecond in which no other process can write there
 _BOARD_NAME: Final = b"b"
 _BORN: Final = b"B"
 _COUNTER: Final = b"c"
@@ -87,25 +86,27 @@ class LmdbStore:
         results: list[Any] = [None] * len(rules)
         places: dict[int, list[int]] = {}
         for place, (key, _) in enumerate(rules):
-            places.setdefault(key[0] >> 4 if key else 0, []).append(place)
+            if len(key) != KEY_SIZE:
+                raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
+            places.setdefault(key[0] >> 4, []).append(place)
         for number, own in places.items():
-            for first in range(0, len(own), _TOGETHER_MAX):
-                batch = own[first : first + _TOGETHER_MAX]
-                found = self._changed_together(number, [rules[place] for place in batch])
-                for place, result in zip(batch, found, strict=True):
-                    results[place] = result
+            found: list[Any] = []
+            while len(found) < len(own):
+                found += self._some_changed(number, [rules[place] for place in own[len(found) :]])
+            for place, result in zip(own, found, strict=True):
+                results[place] = result
         return results
 
-    def _changed_together(self, number: int, changes: Sequence[tuple[bytes, Rule]]) -> list[Any]:
-        if len(changes) > 1 and not self._closed and all(len(key) == KEY_SIZE for key, _ in changes):
+    def _some_changed(self, number: int, changes: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        if len(changes) > 1 and not self._closed:
             try:
                 with self._files.lock(number):
-                    return shard.change_all(self._files.environment(number), changes, self._now, self._files.space(number))
+                    return shard.change_some(self._files.environment(number), changes, self._now, self._files.space(number))
             except ShardDown as down:
                 return [down] * len(changes)
             except (lmdb.Error, ClusterSessionError):
                 pass  # nothing is done yet: each by itself makes room, opens anew, or says what is wrong
-        return [self._changed(key, rule) for key, rule in changes]
+        return [self._changed(key, rule) for key, rule in changes[: shard.TOGETHER_MAX]]
 
     def _changed(self, key: bytes, rule: Rule) -> Any:
         try:

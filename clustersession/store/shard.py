@@ -18,6 +18,9 @@ Txn: TypeAlias = "lmdb.Transaction[bytes]"
 
 _EVICTED_AT_ONCE: Final = 2  # each may be in other pages, and every page that is touched is written anew
 _EVICTED_MAX: Final = 64
+TOGETHER_MAX: Final = 16  # changes of one transaction: half a millisecond in which no other process can write here
+TOGETHER_PAGES: Final = 128  # that it takes at most, more or less
+_INDEX_PAGES: Final = 6  # of each change, at most
 
 
 class Crowded(StoreFull):
@@ -47,29 +50,42 @@ def change(
     Raises `Crowded` if something should be evicted first; `freed`: how many bytes have been.
     """
     with env.begin(write=True) as txn:
-        result, grows = _changed(txn, key, rule, now, space.room, freed)
+        decided, grows = _changed(txn, key, rule, now, space.room, freed)
         txn.commit()  # the end of `with` would say nothing if the environment had been closed meanwhile
     if grows:
         _keep_ahead(space)
-    return result
+    return decided.result
 
 
-def change_all(env: lmdb.Environment, changes: Sequence[tuple[bytes, Rule]], now: Callable[[], float], space: Space) -> list[Any]:
-    """Several changes in one transaction. A rule that raises an error of this package changes nothing, and it stands in the place
-    of the result; whatever else is raised (`Crowded` among it) undoes them all."""
+def change_some(
+    env: lmdb.Environment, changes: Sequence[tuple[bytes, Rule]], now: Callable[[], float], space: Space
+) -> list[Any]:
+    """The first of `changes`, as many as one transaction shall hold; their results. A rule that raises an error of this package
+    changes nothing, and its error is the result.
+
+    Raises `Crowded` where each should have a transaction of its own; that, or whatever else is raised, undoes all.
+    """
+    if not space.lasts(TOGETHER_PAGES):
+        raise Crowded(0)
     results: list[Any] = []
-    grown = False
+    pages, grown = 0, False
     with env.begin(write=True) as txn:
-        for key, rule in changes:
+        # what the last two have freed is not free yet, and the next change must find some pages whatever comes
+        if _pages(txn) > space.room.soft - 4 * TOGETHER_PAGES:
+            raise Crowded(0)
+        for key, rule in changes[:TOGETHER_MAX]:
             try:
-                result, grows = _changed(txn, key, rule, now, space.room, None)
+                decided, grows = _changed(txn, key, rule, now, space.room, None)
             except StoreFull:
                 raise
             except ClusterSessionError as error:
                 results.append(error)
-            else:
-                results.append(result)
-                grown = grown or grows
+                continue
+            results.append(decided.result)
+            grown = grown or grows
+            pages += _INDEX_PAGES + (len(decided.data) // PAGE if isinstance(decided.data, bytes) else 0)
+            if pages >= TOGETHER_PAGES:
+                break
         txn.commit()
     if grown:
         _keep_ahead(space)
@@ -92,7 +108,7 @@ def _changed(txn: Txn, key: bytes, rule: Rule, now: Callable[[], float], limits:
         prefix = rows.hint_prefix(owner)
         if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
             _count(txn, prefix, 1)
-    return decided.result, grows
+    return decided, grows
 
 
 def _keep_ahead(space: Space) -> None:

@@ -157,7 +157,8 @@ class PeerConnection(asyncio.BufferedProtocol):
     def _rest(self) -> None:
         """Much is to be done for this peer: before it goes on, all others have their turn."""
         self._resting = True
-        asyncio.get_running_loop().call_soon(self._go_on)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._go_on)  # what the next look finds comes before the next but one
 
     def _go_on(self) -> None:
         self._resting = False

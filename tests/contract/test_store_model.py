@@ -52,6 +52,9 @@ class Machine(RuleBasedStateMachine):
     def change(self, key: bytes, data: Any, due: float, evict: Any, hint: tuple[str, ...], unhint: tuple[str, ...]) -> None:
         seen = self.store.change(key, lambda old: Change(old, data, due, evict, hint, unhint))
         assert seen == self.data.get(key, (None, 0.0))[0]
+        self.changed(key, data, due, evict, hint, unhint)
+
+    def changed(self, key: bytes, data: Any, due: float, evict: Any, hint: tuple[str, ...], unhint: tuple[str, ...]) -> None:
         if isinstance(data, bytes):
             self.data[key] = (data, due)
         elif data is None:
@@ -60,6 +63,16 @@ class Machine(RuleBasedStateMachine):
             self.hints[owner].pop(key, None)
         for owner in hint:
             self.hints[owner].setdefault(key, self.time)
+
+    @rule(changes=st.lists(st.tuples(keys, datas, dues, evicts, owners, owners), max_size=40))
+    def change_each(self, changes: list[tuple[bytes, Any, float, Any, tuple[str, ...], tuple[str, ...]]]) -> None:
+        expected = []
+        rules = [(each[0], lambda old, rest=each[1:]: Change(old, *rest)) for each in changes]
+        seen = self.store.change_each(rules)
+        for each in changes:
+            expected.append(self.data.get(each[0], (None, 0.0))[0])
+            self.changed(*each)
+        assert seen == expected
 
     @rule(by=st.floats(0.1, 100))
     def time_passes(self, by: float) -> None:
