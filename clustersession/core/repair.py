@@ -20,7 +20,7 @@ from .together import Crew
 
 SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
 STEPS_MAX: Final = 4
-STARTED_AT_ONCE: Final = 16
+STARTED_AT_ONCE: Final = 32
 VAIN_MAX: Final = 64
 SURVEYED_AT_ONCE: Final = 64
 RECENT_S: Final = 900.0
@@ -169,7 +169,7 @@ def placed_anew(cluster: Cluster, key: Key, seen: Placement | None, *, leaving: 
             case (Placement(owners=owners), Record() as made) if me not in owners:
                 if (yield from _left_to(me, survivor, key, made)):
                     return True
-            case (Placement(owners=(_, str())), Record()) if survivor == me:
+            case (Placement(owners=(_, str())), Record()) if survivor == me and not leaving:
                 return True
             case _ if survivor != me:
                 yield from taught(key, me, survivor)

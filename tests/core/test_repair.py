@@ -124,6 +124,26 @@ def test_who_leaves_keeps_a_pointer_and_says_so() -> None:
     assert played.calls(Confirm) == [("b", Confirm((held,)))]
 
 
+def test_the_place_of_another_that_leaves_is_taken_only_to_hand_on() -> None:
+    """Both owners leave: with one that stays the session has two owners, but one of them is about to go."""
+    both = Cluster(view(member("a", State.LEAVING), member("b", State.LEAVING), "c", "d"))
+    script: Script = {
+        ("a", Promote): Promoted(pending(2, owners=("a", "c"))),
+        ("c", Promote): Promoted(pending(3, owners=("c", "d"))),
+        ("c", Put): Held(1),
+        ("d", Put): Held(1),
+        ("a", Settle): Done(),
+        ("c", Settle): Done(),
+        ("d", Settle): Done(),
+        ("a", Export): Exported(record(2, owners=("a", "c"))),
+        ("a", Absorb): Absorbed(None, digest(KEY, pointer(3, ("c", "d")))),
+        ("c", Confirm): Done(),
+    }
+    played = play(placed_anew(both, KEY, SEEN, leaving=True), script)
+    assert played.outcome is True
+    assert [node for node, _ in played.calls(Promote)] == ["a", "c"]
+
+
 def test_who_leaves_is_not_done_while_it_is_still_an_owner() -> None:
     """What it holds after all is another history: it is looked at again."""
     better = record(3, 9, owners=("a", "b"))
