@@ -54,13 +54,14 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 class View:
     """The member table at one moment, with this host in it. `converged`: nobody in it is undecided."""
 
-    __slots__ = ("circles", "converged", "me", "members")
+    __slots__ = ("candidates", "circles", "converged", "me", "members")
 
     def __init__(self, me: str, members: Iterable[Member], *, converged: bool = True) -> None:
         self.me = me
         self.members: Mapping[str, Member] = {member.identity: member for member in members}
         self.converged = converged
         self.circles: dict[frozenset[str], frozenset[str]] = {}  # what `placement` has found in it
+        self.candidates: dict[tuple[frozenset[str], frozenset[str]], Mapping[str, str]] = {}  # that too
 
     def __repr__(self) -> str:
         states = ", ".join(f"{m.identity}={m.state}" for m in self.members.values())

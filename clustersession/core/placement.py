@@ -80,15 +80,24 @@ def _takes_copies(member: Member) -> bool:
 def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:
     """The first of the key's order that can take a copy, of the partners of `near`, the record's owners (for a new one: its
     master), or of all members if none of those can. Another zone comes before the own one, suspects only if all are."""
-    circle = _partners_of(view, frozenset(near))
-    others = [m for m in view.members.values() if m.identity not in without]
-    close = [m for m in others if m.identity in circle]
-    for among, able in ((close, _is_recruitable), (others, _is_recruitable), (close, _takes_copies), (others, _takes_copies)):
-        zones = {m.identity: m.zone for m in among if able(m)}
-        if zones:
-            order = rendezvous(key, zones)
-            return next((identity for identity in order if zones[identity] != zone), order[0])
-    return None
+    zones = _candidates(view, frozenset(without), frozenset(near))
+    if len(zones) < 2:
+        return next(iter(zones), None)
+    order = rendezvous(key, zones)
+    return next((identity for identity in order if zones[identity] != zone), order[0])
+
+
+def _candidates(view: View, without: frozenset[str], near: frozenset[str]) -> Mapping[str, str]:
+    """With their zones: the best ones that there are, whatever the key."""
+    found = view.candidates.get((without, near))
+    if found is None:
+        circle = _partners_of(view, near)
+        others = [m for m in view.members.values() if m.identity not in without]
+        close = [m for m in others if m.identity in circle]
+        tiers = ((close, _is_recruitable), (others, _is_recruitable), (close, _takes_copies), (others, _takes_copies))
+        zones = ({m.identity: m.zone for m in among if able(m)} for among, able in tiers)
+        found = view.candidates[without, near] = next(filter(None, zones), {})
+    return found
 
 
 def _is_recruitable(member: Member) -> bool:

@@ -107,10 +107,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     def other(self, me: str) -> str | None:
         """The owner that is not `me`."""
-        return self.owners[1] if self.owners[0] == me else self.owners[0]
+        return other_of(self.owners, me)
 
     def but(self, **changes: Any) -> Record:
         return msgspec.structs.replace(self, **changes)
+
+
+def other_of(owners: Owners, me: str) -> str | None:
+    return owners[1] if owners[0] == me else owners[0]
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from ..errors import StoreFull
-from ..ports import Change, StoreStats
+from ..errors import ClusterSessionError, StoreFull
+from ..ports import Rule, StoreStats
 from .rows import KEY_SIZE, STEP_S, Standing, standing
 
 P = TypeVar("P", int, tuple[int, int])
@@ -96,7 +96,7 @@ class MemoryStore:
     def hinted(self, owner: str, key: bytes) -> bool:
         return key in self._hints.get(owner, ())
 
-    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+    def change(self, key: bytes, rule: Rule) -> Any:
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
         with self._lock:
@@ -112,6 +112,15 @@ class MemoryStore:
             for owner in decided.hint:
                 self._hint(owner, key)
         return decided.result
+
+    def change_each(self, rules: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        results: list[Any] = []
+        for key, rule in rules:
+            try:
+                results.append(self.change(key, rule))
+            except ClusterSessionError as error:
+                results.append(error)
+        return results
 
     def _put(self, key: bytes, old: _Entry | None, entry: _Entry) -> None:
         more = entry.size - (old.size if old else 0)
@@ -211,8 +220,7 @@ class MemoryStore:
                 self._board[name] = data
 
     def boards(self, prefix: str) -> dict[str, bytes]:
-        with self._lock:
-            return {name: data for name, data in self._board.items() if name.startswith(prefix)}
+        return {name: data for name, data in dict(self._board).items() if name.startswith(prefix)}  # also inside of a rule
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         with self._lock:
