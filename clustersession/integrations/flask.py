@@ -6,7 +6,8 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, current_app, has_request_context
+from flask import request as flask_request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
@@ -15,7 +16,7 @@ from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
 from ..config import Config
 from ..errors import ConflictingWrite, LateWrite, SessionUnavailable
 from ..middleware.assembly import EngineSource, OldSessions, Settings
-from ..runtime.headers import SessionHeaders, joined
+from ..runtime.headers import SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
 from ..sources.source import Source
@@ -236,7 +237,11 @@ def _saved(sessions: AppSessions, session: FlaskSession, visit: Visit) -> Sessio
             visit.slides = sessions.refreshes or session.modified
         if visit.pending():
             sessions.store(visit)
-    return visit.headers()
+    return visit.headers(_asked_plain)
+
+
+def _asked_plain() -> bool:
+    return has_request_context() and is_plain(flask_request.scheme, flask_request.headers.get("X-Forwarded-Proto"))
 
 
 def _save_rest(sessions: AppSessions, visit: Visit) -> None:

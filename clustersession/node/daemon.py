@@ -30,6 +30,7 @@ from ..transport.asynchronous import AsyncioTransport
 from ..transport.server import PeerServer
 from ..transport.wiring import Wiring
 from .admin import AdminListener, Sources
+from .chronicle import Chronicle
 from .discovery import Seeds, advertised
 from .draining import Orders, drained
 from .explaining import Explainer
@@ -88,6 +89,7 @@ class _Node:
             timeouts=config.timeouts,
         )
         self._discard_old(store)
+        self.chronicle = Chronicle(store, self.counters, hostclock.now)
         self.keeper: Keeper | None = None
         self.heart: Heart | None = None
 
@@ -125,11 +127,12 @@ class _Node:
         """Until it is told to end, and nothing is owed then or time is up. A fault in the heart ends it at once."""
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(heart.run())
+            recording = group.create_task(self.chronicle.run())
             ready = group.create_task(heart.ready.wait())
             await self._announced(orders, ready)
             code = await self._ended(orders, heart)
-            beating.cancel()
-            ready.cancel()
+            for task in (beating, recording, ready):
+                task.cancel()
         return code
 
     async def _announced(self, orders: Orders, ready: asyncio.Task[bool]) -> None:
@@ -205,6 +208,7 @@ class _Node:
             "debt": self._debt(),
             "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
+            "refused": self.chronicle.refused(),
         }
 
     def _debt(self) -> int | None:

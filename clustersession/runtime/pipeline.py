@@ -3,8 +3,7 @@ operations that a driver runs."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -27,10 +26,12 @@ from .stored import (
     lifetime_within,
     new_token,
     patch,
+    refused_late,
     rotate_session,
     save_session,
     touch_session,
 )
+from .unloaded import note_unloaded
 
 if TYPE_CHECKING:
     from .cookies import Ticket
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 GRACE_S: Final = 10.0  # parallel requests of a login may read the anonymous state as it was for so long
 ROTATED: Final = "rotated"
 RECENTLY_LOST: Final = Lost(())
-log: Final = logging.getLogger("clustersession")
 
 
 class Visit:
@@ -134,20 +134,9 @@ class Visit:
         engine.outages.answered(sid.key)
 
     def _not_loaded(self, outcome: LoadOutcome, now: float, sid: SessionId) -> None:
-        engine = self._engine
-        match outcome:
-            case Unavailable():
-                engine.count("session_unavailable")
-                if engine.outages.silent(sid.key, now):
-                    log.warning("session %s cannot be reached: %s", sid.handle, outcome.why)
-                if engine.anonymous:
-                    self.session.fill({})
-                return
-            case Lost() if outcome is not RECENTLY_LOST:
-                engine.count("session_lost")
-                engine.outages.lost(sid.key, now)
-                log.warning("session %s is lost: %s hold nothing of it", sid.handle, ", ".join(outcome.asked) or "no nodes")
-        self.session.fill({})
+        note_unloaded(self._engine, sid, outcome, now)
+        if not isinstance(outcome, Unavailable) or self._engine.anonymous:
+            self.session.fill({})
 
     # --- saving ----------------------------------------------------------------------------------------------------------
 
@@ -324,7 +313,8 @@ class Visit:
     def _refuse_late(self, changes: Mapping[str, bytes | None]) -> None:
         session = self.session
         if changes or session.rotation is not None or session.lifetime_change is not None:
-            self._engine.count("late_write")
+            assert self.ticket is not None, "only a session that a request came with was ended elsewhere"
+            refused_late(self._engine, self.ticket.sid.key)
             raise LateWrite(ROTATED)
 
     def _refuse_if_sent(self, what: str) -> None:
@@ -335,12 +325,15 @@ class Visit:
 
     # --- the response ------------------------------------------------------------------------------------------------------
 
-    def headers(self) -> SessionHeaders:
-        """What goes out with the response that starts now. From here on no new ID can be given."""
+    def headers(self, is_plain: Callable[[], bool] | None = None) -> SessionHeaders:
+        """What goes out with the response that starts now. From here on no new ID can be given. `is_plain`: whether the browser
+        seems to have asked over plain HTTP, if that is known."""
         self._sent = True
         if not self.session.accessed:
             return NOTHING
         cookies = self._cookies()
+        if cookies and self._stored is not None:
+            self._count_sent(self._stored, is_plain)
         return SessionHeaders(cookies, vary=True) if cookies else LOOKED_AT
 
     def _cookies(self) -> tuple[str, ...]:
@@ -350,6 +343,13 @@ class Visit:
         if self._superseded or not (self.reissue or is_due(cookies, ticket, stored, self.max_age_s if self.slides else None)):
             return ()
         return issued(cookies, ticket, stored, self.max_age_s)
+
+    def _count_sent(self, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
+        """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
+        if self.ticket is None or self.ticket.sid.key != stored.key:
+            self._engine.count("id_sent")
+            if is_plain is not None and self._engine.cookies.secure and is_plain():
+                self._engine.count("id_sent_plain")
 
     def _deletion(self) -> tuple[str, ...]:
         if not self._deleted:
