@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from .facts import NodeFacts
 from .node import Member
 from .record import Digest, Key, Owners, Patch, Record
 
@@ -151,6 +152,18 @@ class Many(Message, frozen=True):
     """Calls about one session each, in one message; each is carried out by itself, in this order. Answered with `Each`."""
 
     calls: tuple[SessionCall, ...]
+
+
+class Forget(Message, frozen=True):
+    """Drop this canary, its end too. What is anybody's session stays."""
+
+    key: Key
+
+
+class Examine(Message, frozen=True):
+    """What is there to say of you? `tour`: send canaries through all that you can reach, unless that is under way already."""
+
+    tour: bool = False
 
 
 class Heartbeat(Message, frozen=True):
@@ -309,6 +322,12 @@ class Beat(Message, frozen=True):
     clock: float
 
 
+class Examined(Message, frozen=True):
+    """This is how I am."""
+
+    facts: NodeFacts
+
+
 class TooLarge(Message, frozen=True):
     """The record would pass a limit; nothing was changed."""
 
@@ -349,10 +368,11 @@ class Unreachable(Message, frozen=True):
 # fmt: off
 SessionCall: TypeAlias = (
     Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Expire | Confirm
+    | Forget
 )
-Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat
+Call: TypeAlias = SessionCall | Inventory | Many | Heartbeat | Examine
 SessionReply: TypeAlias = (
     Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
     | EndHeld | InUse | Frozen | Rotating | TooLarge | Differs | Unsuitable | Full | Broken | Unreachable | Confirmed
 )
-Reply: TypeAlias = SessionReply | Listed | Each | Beat
+Reply: TypeAlias = SessionReply | Listed | Each | Beat | Examined

@@ -13,7 +13,7 @@ import msgspec
 MINUTES: Final = 60
 LATELY: Final = 10  # minutes that are compared with the ten before them
 KEPT: Final = frozenset({"id_sent", "id_sent_plain", "id_returned", "id_from_future", "write_unavailable", "store_full"})
-KEPT_PREFIXES: Final = ("refused_session_", "refused_young_")
+KEPT_PREFIX: Final = "refused_"
 
 
 class History(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 def is_kept(name: str) -> bool:
-    return name in KEPT or name.startswith(KEPT_PREFIXES)
+    return name in KEPT or name.startswith(KEPT_PREFIX)
 
 
 def noted(history: History | None, totals: Mapping[str, int], minute: int) -> History:

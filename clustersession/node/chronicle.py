@@ -44,7 +44,7 @@ class Chronicle:
         return noted(self._kept(), self._store.counts(), int(self._clock() // 60))
 
     def refused(self) -> dict[str, Any]:
-        """For /status: how many requests each reason has refused, and how many sessions within the last hour, young ones apart."""
+        """For /status: how many requests each reason has refused, and how many sessions and young ones in the last hour."""
         history, totals = self.up_to_now(), self._store.counts()
         return {
             code: {

@@ -18,7 +18,9 @@ from ..core.calls import (
     Confirmed,
     Each,
     End,
+    Examine,
     Fetch,
+    Forget,
     Found,
     Full,
     Heartbeat,
@@ -30,6 +32,7 @@ from ..core.calls import (
     Reply,
     Unreachable,
 )
+from ..core.canary import forgotten
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
@@ -133,7 +136,9 @@ class Host:
                     return self._inventory(call)
                 case Many():
                     return Each(tuple(self.handle(each, source) for each in call.calls))  # type: ignore[misc]
-                case Heartbeat():
+                case Forget(key=key):
+                    return self._change(key, forgotten, self.situation())
+                case Heartbeat() | Examine():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
         except StoreFull:
