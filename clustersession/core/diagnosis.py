@@ -12,7 +12,7 @@ import msgspec
 from .facts import Examination, NodeFacts
 from .findings import Finding, Gravity, answering, of_hosts
 from .reasons import REASONS
-from .symptoms import OldCookies, of_users, old_cookies, rows_of
+from .symptoms import TOO_SOON, OldCookies, of_users, old_cookies, rows_of
 from .verdict import names
 
 
@@ -44,6 +44,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BEFORE: Final[Mapping[str, str]] = {"on": "mirror", "mirror": "off"}
+_CUTS: Final[Mapping[str, str]] = {"link": "link", "down": "cut_off", "cut_off": "cut_off"}
 _ORDER: Final = (Gravity.BREAKS, Gravity.TROUBLE, Gravity.NOTE)
 _TRENDS: Final[Mapping[str, str]] = {
     "rising": "there are more of them lately",
@@ -57,7 +58,7 @@ def diagnosis(examination: Examination) -> Diagnosis:
     """What to tell the operator."""
     nodes = answering(examination)
     rows = rows_of(nodes)
-    found = sorted((*of_hosts(examination), *of_users(nodes, rows)), key=lambda each: _ORDER.index(each.gravity))
+    found = _joined([*of_hosts(examination), *of_users(nodes, rows)])
     old = old_cookies(rows)
     canaries = [each for facts in nodes.values() for each in facts.canaries]
     pairs = sum(each.step is None for each in canaries), len(canaries)
@@ -74,6 +75,18 @@ def diagnosis(examination: Examination) -> Diagnosis:
         old_cookies=old,
         findings=tuple(found),
     )
+
+
+def _joined(found: list[Finding]) -> list[Finding]:
+    """The gravest first. A way that is cut hurts nobody as long as every session has an owner that can be asked: only what is
+    refused to users shows whether it does."""
+    too_soon = next((each for each in found if each.code == TOO_SOON), None)
+    cut = next((each for each in found if each.code in _CUTS), None)
+    if too_soon is not None and cut is not None:
+        code, words = _CUTS[cut.code], f"{cut.words} {too_soon.words}"
+        graver = msgspec.structs.replace(cut, code=code, gravity=Gravity.BREAKS, words=words)
+        found = [graver if each is cut else each for each in found if each is not too_soon]
+    return sorted(found, key=lambda each: _ORDER.index(each.gravity))
 
 
 def _health(first: Finding | None, old: OldCookies | None) -> Health:
@@ -108,7 +121,7 @@ def _sticking(nodes: Mapping[str, NodeFacts], pairs: tuple[int, int]) -> str:
 def _counted(old: OldCookies) -> str:
     since = "an hour ago or earlier" if old.since_min >= 59 else f"{old.since_min} min ago"
     reasons = "; ".join(f"{count}: {REASONS[code].words}" for code, count in old.by.items())
-    return f"{old.sessions} sessions were refused in the last hour, the first {since}; {_TRENDS[old.trend]} ({reasons})."
+    return f"Up to {old.sessions} sessions were refused in the last hour, the first {since}; {_TRENDS[old.trend]} ({reasons})."
 
 
 def _stepping_back(first: Finding, nodes: Mapping[str, NodeFacts]) -> tuple[str, str | None]:

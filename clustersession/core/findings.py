@@ -93,8 +93,10 @@ def _secrets(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterat
     strangers = {by_address.get(address, address) for address in refused}
     strangers |= {link.peer for facts in nodes.values() for link in facts.links if link.why == AUTH}
     if strangers:
-        words = f"{names(sorted(nodes))} and {names(sorted(strangers))} refuse each other: {said(AUTH)}."
-        yield Finding(code="secret", gravity=Gravity.BREAKS, where=tuple(sorted(strangers)), words=words, advice=advice)
+        fewer = nodes.keys() if len(nodes) < len(strangers) else strangers
+        both = f"{names(sorted(nodes))} on one side, {names(sorted(strangers))} on the other"
+        words = f"Hosts refuse each other, {both}: they have different secrets, cluster names or certificates."
+        yield Finding(code="secret", gravity=Gravity.BREAKS, where=tuple(sorted(fewer)), words=words, advice=advice)
     lacking = [kid for kid, prints in by_kid.items() if len(_all(prints.values())) < len(nodes)]
     if lacking:
         words = f"Key {names(sorted(lacking))} is not on every host yet: it signs nothing until it is."
@@ -119,6 +121,7 @@ def _clocks(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterato
     limits = [facts.absolute_s for facts in nodes.values() if facts.absolute_s is not None]
     widest = max(abs(each.ahead_s - middle) for each in wrong)
     breaks = bool(limits) and widest > min(limits)
+    where = tuple(each.node for each in (wrong if len(measured) > 2 else measured))  # of two nobody knows which is right
     offs = ", ".join(f"{each.node} is {_off(each, middle)}" for each in wrong)
     rest = [each.node for each in measured if each not in wrong]
     words = f"The wall clocks differ: {offs} {names(rest)}."
@@ -128,7 +131,7 @@ def _clocks(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterato
         words += " Sessions stick all the same, but the age of a cookie is judged by these clocks."
     advice = "Set the clocks right, and let a time service (chrony, systemd-timesyncd) keep them so; no restart is needed."
     gravity = Gravity.BREAKS if breaks else Gravity.TROUBLE
-    yield Finding(code="clock", gravity=gravity, where=tuple(each.node for each in wrong), words=words, advice=advice)
+    yield Finding(code="clock", gravity=gravity, where=where, words=words, advice=advice)
 
 
 def _off(each: Checked, middle: float) -> str:
@@ -147,10 +150,10 @@ def _ways(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterator[
     cut = {pair: why for pair, why in failing.items() if pair[1] in alive and why != AUTH and pair[1] not in leaving}
     if cut:
         pairs = ", ".join(f"{source} to {target} ({said(why)})" for (source, target), why in sorted(cut.items()))
-        words = f"Hosts that run cannot reach each other: {pairs}. Where no owner of a session can be asked, it is a 503."
+        words = f"Hosts that run cannot reach each other: {pairs}. Where no owner of a session can be asked, it is a 503 there."
         advice = "Let every host reach every other at its CLUSTERSESSION_ADVERTISE address: look at firewalls, routes and names."
         where = tuple(sorted({name for pair in cut for name in pair}))
-        yield Finding(code="link", gravity=Gravity.BREAKS, where=where, words=words, advice=advice)
+        yield Finding(code="link", gravity=Gravity.TROUBLE, where=where, words=words, advice=advice)
     gone = [each for each in examination.members if each.facts is None and each.node not in alive | leaving | refusing]
     reached = [name for name in nodes if name != examination.asked]
     if gone and not reached and len(gone) > 1:

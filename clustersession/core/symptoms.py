@@ -19,6 +19,7 @@ YOUNG_LATELY: Final = 3  # minutes
 YOUNG_MIN: Final = 3  # sessions
 YOUNG_SHARE: Final = 0.05  # of the new IDs
 CLASH_SHARE: Final = 0.5  # of the new IDs, in requests that came with something else under their name
+TOO_SOON: Final = "young"
 _CLASHES: Final = ("not_ours", "oversized", "tampered", "duplicate")
 _OLD: Final = tuple(code for code in REASONS if code not in ("lost", "unavailable", "late_write"))
 _TOO_SOON: Final[Mapping[str, tuple[str, str]]] = {
@@ -33,8 +34,9 @@ _TOO_SOON: Final[Mapping[str, tuple[str, str]]] = {
 
 
 class OldCookies(msgspec.Struct, frozen=True, kw_only=True):
-    """Sessions that were refused in the last hour though nothing is wrong: `by` reason, the first of them `since_min` minutes ago
-    (59: or earlier). `trend`: `rising`, `falling`, `steady`, or `new`, where there is nothing to compare with yet."""
+    """Sessions that were refused in the last hour though nothing is wrong: how many at most (each process counts for itself),
+    `by` reason, the first of them `since_min` minutes ago (59: or earlier). `trend`: `rising`, `falling`, `steady`, or `new`,
+    where there is nothing to compare with yet."""
 
     sessions: int
     since_min: int
@@ -111,4 +113,4 @@ def _too_soon(rows: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
     code = max(young, key=lambda each: young[each])
     why, advice = _TOO_SOON[code]
     words = f"{total} sessions whose cookies were minutes old were refused in the last {YOUNG_LATELY} minutes: {why}."
-    yield Finding(code="young", gravity=Gravity.BREAKS, where=(), words=words, advice=advice)
+    yield Finding(code=TOO_SOON, gravity=Gravity.BREAKS, where=(), words=words, advice=advice)

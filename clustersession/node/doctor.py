@@ -18,7 +18,7 @@ from .examining import Examiner
 PATH: Final = b"/doctor"
 ASKED_S: Final = 3.5  # in all: the control listener gives no answer more time than a little above
 POLLED_EVERY_S: Final = 0.1
-MEMBERS_AT_ONCE: Final = 16
+MEMBERS_AT_ONCE: Final = 64
 
 
 class Doctor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from clustersession.core import calls
@@ -37,7 +39,8 @@ class Nodes:
         return GOOD[type(call)][min(times, len(GOOD[type(call)]) - 1)]
 
     def run(self) -> Fault | None:
-        operation, sent = canary(KEY, SONG), None
+        operation = canary(KEY, SONG)
+        sent: Any = None
         try:
             while True:
                 effect = operation.send(sent)
