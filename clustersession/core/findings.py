@@ -13,7 +13,7 @@ from .facts import CanaryFacts, Checked, Examination, LinkFacts, NodeFacts
 from .session_id import CLOCK_SKEW_S
 from .verdict import age, names
 
-HEARD_LATELY_S: Final = 5.0
+HEARD_LATELY_S: Final = 2.0  # some heartbeats long, and shorter than it takes to count a host as dead
 NEARLY_FULL: Final = 0.9
 BOARD: Final = "16"
 AUTH: Final = "auth"

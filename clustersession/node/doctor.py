@@ -55,14 +55,13 @@ class Doctor:
                 return _checked(member, why=answer)
             tour = answer.facts.tour
             best = last = answer
-            while last is answer or (last.facts.toured < tour and time.monotonic() < deadline - POLLED_EVERY_S):
-                if last is not answer:
-                    await asyncio.sleep(POLLED_EVERY_S)
+            while time.monotonic() < deadline:
                 again = await self._timed(member, Examine(), deadline)
-                if not isinstance(again, _Answer):
-                    break  # what it has said before is what there is
-                last = again
-                best = min(best, again, key=lambda each: each.rtt_s)
+                if isinstance(again, _Answer):  # else it may be held up by a lock for a moment
+                    last, best = again, min(best, again, key=lambda each: each.rtt_s)
+                    if last.facts.toured >= tour:
+                        break
+                await asyncio.sleep(POLLED_EVERY_S)
         return _checked(member, answer=best, facts=last.facts)
 
     async def _timed(self, member: Member, call: Examine, deadline: float) -> _Answer | str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from .. import __version__
 from ..config import Config
@@ -20,8 +20,6 @@ from ..store import LmdbStore
 from .chronicle import Chronicle
 from .stuck import stuck_shards
 from .touring import Tours
-
-STORE_LOOKED_AT_S: Final = 10.0  # a store that was looked at so recently is not tried again
 
 
 class Knows(Protocol):
@@ -48,8 +46,6 @@ class Examiner:
         self._config, self._keeper, self._tours = config, keeper, tours
         self._chronicle, self._ring, self._knows = chronicle, ring, knows
         self._down: dict[str, str] = {}
-        self._looked_at = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
         self._notes = tuple(notes(process_environ(), config))
 
     def on_call(self, call: Call, source: str | None) -> Reply:
@@ -61,8 +57,7 @@ class Examiner:
     def facts(self, *, tour: bool = False) -> NodeFacts:
         """With `tour` one is begun, and the store is tried."""
         if tour:
-            self._tours.begin()
-            self._look_at_store()
+            self._tours.begin(self._look_at_store)
         config, keeper, host = self._config, self._keeper, self._keeper.host
         stats, error = self._stats()
         exposed = config.tls is None and not is_loopback(config.listen.host)
@@ -89,7 +84,7 @@ class Examiner:
             unmet=self._knows.unmet,
             counts=self._counts(),
             tour=self._tours.begun,
-            toured=self._tours.ended if self._looking is None else min(self._tours.ended, self._tours.begun - 1),
+            toured=self._tours.ended,
             canaries=self._tours.canaries,
         )
 
@@ -105,15 +100,7 @@ class Examiner:
         except ClusterSessionError:
             return {}  # the board cannot be read: `down` says so
 
-    def _look_at_store(self) -> None:
-        now = time.monotonic()
+    async def _look_at_store(self) -> None:
         store = self._keeper.host.store
-        if self._looking is None and now - self._looked_at >= STORE_LOOKED_AT_S and isinstance(store, LmdbStore):
-            self._looked_at = now
-            self._looking = asyncio.create_task(self._looked(asyncio.to_thread(stuck_shards, store)))
-
-    async def _looked(self, found: Coroutine[Any, Any, dict[str, str]]) -> None:
-        try:
-            self._down = await found
-        finally:
-            self._looking = None
+        if isinstance(store, LmdbStore):
+            self._down = await asyncio.to_thread(stuck_shards, store)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ..core.canary import Fault, canary, new_canary
@@ -31,11 +32,11 @@ class Tours:
         self.begun = self.ended = 0
         self.canaries: tuple[CanaryFacts, ...] = ()
 
-    def begin(self) -> None:
-        """Unless one is under way."""
+    def begin(self, before: Callable[[], Awaitable[None]]) -> None:
+        """Unless one is under way. `before` is done first: a store that waits for a lock would hold up the canaries."""
         if self._task is None or self._task.done():
             self.begun += 1
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run(before))
 
     async def close(self) -> None:
         """A canary that is under way is dropped at the end of its life."""
@@ -43,7 +44,8 @@ class Tours:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self) -> None:
+    async def _run(self, before: Callable[[], Awaitable[None]]) -> None:
+        await before()
         gate = asyncio.Semaphore(AT_ONCE)
         self.canaries = tuple(await asyncio.gather(*(self._sent(backup, gate) for backup in self._backups())))
         self.ended = self.begun

@@ -32,7 +32,7 @@ from ..core.calls import (
     Reply,
     Unreachable,
 )
-from ..core.canary import forgotten
+from ..core.canary import forgotten, is_canary
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
@@ -286,6 +286,8 @@ class Host:
             return Change(reply, KEEP, hint=hint, unhint=unhint)
         if record is None:
             return Change(reply, None, hint=hint, unhint=unhint)
+        if is_canary(record):
+            hint = ()  # told of by a heartbeat, its end would be back at the other owner after it was dropped there
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
         self._records.put(key, (data, record))
         return Change(reply, data, replica.due_at(record, at), replica.eviction(record), (*hint, *mark(record, self.me)), unhint)
