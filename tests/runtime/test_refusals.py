@@ -13,7 +13,7 @@ from clustersession.core.session_id import SessionId
 from clustersession.runtime import refusals
 from clustersession.runtime.counters import Counters
 from clustersession.runtime.refusals import LINES_IN_WINDOW, SAME_SESSION_S, WINDOW_S, Refusals
-from clustersession.testing.in_process import SECRET
+from clustersession.testing.in_process import SECRET, InProcessCluster
 
 KEY = KeyRing.parse(SECRET).signing
 LINE = re.compile(
@@ -105,3 +105,15 @@ def test_a_session_that_is_refused_for_long_is_told_again(
         now[0] += 1
         refused.text("not_ours", "cookie", KEY)
     assert len(lines(caplog)) == counters.of("refused_session_not_ours") == 2
+
+
+def test_a_handle_that_leads_nowhere_is_no_refused_cookie(caplog: pytest.LogCaptureFixture) -> None:
+    """An app looked for a session that is gone; no browser has come with anything."""
+    cluster = InProcessCluster()
+    engine = cluster["a"].engine
+    visit = engine.visit_by_handle("0a" * 16)
+    with caplog.at_level(logging.INFO):
+        assert dict(visit.session) == {}
+    assert cluster.counted("session_lost") == 1
+    assert cluster.counted("refused_lost") == 0
+    assert "session refused" not in caplog.text
