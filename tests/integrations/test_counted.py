@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from clustersession.config import CookieConfig
 from clustersession.integrations.django import source
 from clustersession.runtime import cookies
 from clustersession.runtime.headers import is_plain
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations.apps import FRAMEWORKS, Site, pair
+from tests.middleware import calling
 
 
 @pytest.fixture(params=sorted(FRAMEWORKS))
@@ -40,12 +43,32 @@ def test_an_old_cookie_that_comes_back_is_no_news(site: Site, monkeypatch: pytes
         assert site.cluster.counted(name) == (name == "id_from_future")
 
 
-def test_a_secure_cookie_over_plain_http_is_counted(site: Site) -> None:
-    """Whoever asked so cannot keep it."""
+@pytest.mark.parametrize(("said", "plain"), [(None, 1), ("http", 1), ("https", 0)])
+def test_a_secure_cookie_over_plain_http_is_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch, said: str | None, plain: int
+) -> None:
+    """Whoever asked so cannot keep it. A proxy that ends TLS says how the browser has asked."""
     for node in site.cluster:
-        node.engine.cookies._config = node.engine.cookies._config.__class__(names=("cs",), secure=True)
+        node.engine.cookies._config = CookieConfig(names=("cs",))
+    if said is not None:
+        _forwarded(monkeypatch, said)
     site.get("a", "/set/theme/dark")
-    assert (site.cluster.counted("id_sent"), site.cluster.counted("id_sent_plain")) == (1, 1)
+    assert (site.cluster.counted("id_sent"), site.cluster.counted("id_sent_plain")) == (1, plain)
+
+
+def _forwarded(monkeypatch: pytest.MonkeyPatch, proto: str) -> None:
+    """Every request comes with that X-Forwarded-Proto."""
+    environ_of, http_scope = calling.environ_of, calling.http_scope
+
+    def environ(path: str, cookie: str | None = None, **more: Any) -> Any:
+        return environ_of(path, cookie, HTTP_X_FORWARDED_PROTO=proto, **more)
+
+    def scope(*given: Any, **more: Any) -> Any:
+        made = http_scope(*given, **more)
+        return {**made, "headers": [*made["headers"], (b"x-forwarded-proto", proto.encode())]}
+
+    monkeypatch.setattr(calling, "environ_of", environ)
+    monkeypatch.setattr(calling, "http_scope", scope)
 
 
 @pytest.mark.parametrize(
