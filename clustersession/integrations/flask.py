@@ -6,7 +6,7 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, current_app, has_request_context
 from flask import request as flask_request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
@@ -17,7 +17,7 @@ from ..config import Config
 from ..errors import ConflictingWrite, LateWrite, SessionLocked, SessionUnavailable
 from ..middleware.assembly import EngineSource, OldSessions, Settings
 from ..middleware.old_side import OLD, Shadowed, check_old, is_kept
-from ..runtime.headers import SessionHeaders, joined
+from ..runtime.headers import SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
 from ..runtime.users import Users
@@ -292,7 +292,11 @@ def _saved(sessions: AppSessions, session: FlaskSession, visit: Visit) -> Sessio
             visit.slides = sessions.refreshes or session.modified
         if visit.pending():
             sessions.store(visit)
-    return visit.headers()
+    return visit.headers(_asked_plain)
+
+
+def _asked_plain() -> bool:
+    return has_request_context() and is_plain(flask_request.scheme, flask_request.headers.get("X-Forwarded-Proto"))
 
 
 def _save_rest(sessions: AppSessions, visit: Visit) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
 from ..runtime.engine import Engine
-from ..runtime.headers import Header, SessionHeaders, joined
+from ..runtime.headers import Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..runtime.session import RequestSession
@@ -125,7 +125,12 @@ class _Exchange:
         visit = self._visit
         if visit.pending():
             await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
-        return visit.headers()
+        return visit.headers(self._is_plain)
+
+    def _is_plain(self) -> bool:
+        fields: Iterable[tuple[bytes, bytes]] = self._scope["headers"]
+        forwarded = next((value.decode("latin-1") for name, value in fields if name == b"x-forwarded-proto"), None)
+        return is_plain(self._scope.get("scheme", "http"), forwarded)
 
     async def finish(self) -> None:
         """The app has returned: save what it has changed since the response started."""

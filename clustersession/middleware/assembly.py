@@ -176,6 +176,8 @@ def _assembled(config: Config) -> Backplane:
         tls=config.tls,
     )
     blocking, asynchronous = BlockingTransport(wiring), AsyncioTransport(wiring)
+    counters.hand_in_to(store)
+    atexit.register(counters.close)
     atexit.register(_hang_up, blocking, asynchronous)
     return Backplane.of(host, ring, blocking, asynchronous, counters, entropy, start_node)
 

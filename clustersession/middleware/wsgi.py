@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
-from ..runtime.headers import NOTHING, Header, SessionHeaders, joined
+from ..runtime.headers import NOTHING, Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..sources.source import Source
@@ -62,7 +62,7 @@ class SessionMiddleware:
         visit = engine.visit(fields, blocking=True)
         visit.origin = environ
         environ[SESSION] = visit.session
-        response = _Response(engine, visit, start_response)
+        response = _Response(engine, visit, environ, start_response)
         body: Iterable[bytes] = ()
         try:
             body = self.app(environ, response.start)
@@ -83,8 +83,8 @@ class SessionMiddleware:
 class _Response:
     """Holds the app's `start_response` back until its session is saved."""
 
-    def __init__(self, engine: Engine, visit: Visit, start_response: StartResponse) -> None:
-        self._engine, self._visit, self._start_response = engine, visit, start_response
+    def __init__(self, engine: Engine, visit: Visit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self._engine, self._visit, self._environ, self._start_response = engine, visit, environ, start_response
         self._head: tuple[str, list[Header], _ExcInfo | None] | None = None
         self._session = NOTHING
         self._write: _Write | None = None  # the server's, once its start_response was called
@@ -111,8 +111,11 @@ class _Response:
         visit.check_answer(int(self._head[0][:3]))
         if visit.pending():
             self._engine.blocking.run(visit.carry_out(), visit.budget)
-        self._session = visit.headers()
+        self._session = visit.headers(self._is_plain)
         self._begin(self._session)
+
+    def _is_plain(self) -> bool:
+        return is_plain(self._environ.get("wsgi.url_scheme", "http"), self._environ.get("HTTP_X_FORWARDED_PROTO"))
 
     def _begin(self, session: SessionHeaders) -> None:
         assert self._head is not None

@@ -1,4 +1,5 @@
-"""The control listener: /healthz, /readyz, /metrics, /status and /explain/HANDLE over plain HTTP, no value of any session.
+"""The control listener: /healthz, /readyz, /metrics, /status, /doctor and /explain/HANDLE over plain HTTP, no value of any
+session.
 
 Open on loopback; anywhere else every request needs `Authorization: Bearer <token>`, and without a token it does not start.
 """
@@ -31,13 +32,14 @@ _JSON: Final = "application/json"
 
 class Sources(NamedTuple):
     """Where the answers come from, asked for each request. `ready` gives the reason too; a counter is named `..._total`.
-    `explain` gives JSON."""
+    `explain` and `doctor` give JSON."""
 
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], tuple[bool, str]]
     counters: Callable[[], Mapping[str, int | float]]
     drain: Callable[[], object]
     explain: Callable[[Key], Awaitable[bytes]]
+    doctor: Callable[[], Awaitable[bytes]]
 
 
 class Answer(NamedTuple):
@@ -125,7 +127,9 @@ class AdminListener:
                 return Answer(HTTPStatus.OK, exposition(samples), CONTENT_TYPE)
             case b"/status":
                 return Answer(HTTPStatus.OK, json.dumps(self._sources.status()) + "\n", _JSON)
-        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics, /status and /explain/HANDLE\n")
+            case b"/doctor":
+                return Answer(HTTPStatus.OK, (await self._sources.doctor()).decode() + "\n", _JSON)
+        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics, /status, /doctor and /explain/HANDLE\n")
 
     async def _explained(self, key: Key | None) -> Answer:
         if key is None:

@@ -32,12 +32,16 @@ from ..transport.asynchronous import AsyncioTransport
 from ..transport.server import PeerServer
 from ..transport.wiring import Wiring
 from .admin import AdminListener, Sources
+from .chronicle import Chronicle
 from .discovery import Seeds, advertised
+from .doctor import Doctor
 from .draining import Orders, drained
+from .examining import Examiner
 from .explaining import Explainer
 from .heart import Heart
 from .mending import Mending
 from .notify import READY, announce
+from .touring import Tours
 
 AWAY_MAX_S: Final = 24 * 3600.0  # tombstones are kept for 25 h: who was away for longer may have missed one
 COLLECTOR: Final = (20_000, 20, 20)  # of Python's cycles; the default is (700, 10, 10)
@@ -102,8 +106,10 @@ class _Node:
         )
         self.switch = ModeSwitch(store, self.ring, config.cluster)
         self._discard_old(store)
+        self.chronicle = Chronicle(store, self.counters, hostclock.now)
         self.keeper: Keeper | None = None
         self.heart: Heart | None = None
+        self.examiner: Examiner | None = None
 
     def _discard_old(self, store: LmdbStore) -> None:
         away = hostclock.now() - self.host.board.tick
@@ -116,7 +122,7 @@ class _Node:
     async def run(self) -> int:
         orders = Orders()
         wiring = self._wiring()
-        server = PeerServer(lambda call, source: self._keeper().on_call(call, source), wiring)
+        server = PeerServer(lambda call, source: self._examiner().on_call(call, source), wiring)
         address = await self._listening(server)
         me = self._member(address)
         self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch)
@@ -125,11 +131,15 @@ class _Node:
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
         seeds = Seeds(self.config.peers)
         self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
-        admin = await self._admin(orders, Explainer(self.keeper, driver))
+        tours = Tours(self.keeper, driver)
+        self.examiner = Examiner(self.config, self.keeper, tours, self.chronicle, self.ring, self.heart)
+        doctor = Doctor(self.config.cluster, self.keeper, self.examiner, transport)
+        admin = await self._admin(orders, Explainer(self.keeper, driver), doctor)
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
             return await self._serve(orders, self.heart)
         finally:
+            await tours.close()
             await server.stop()
             await transport.close()
             if admin is not None:
@@ -139,11 +149,12 @@ class _Node:
         """Until it is told to end, and nothing is owed then or time is up. A fault in the heart ends it at once."""
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(heart.run())
+            recording = group.create_task(self.chronicle.run())
             ready = group.create_task(heart.ready.wait())
             await self._announced(orders, ready)
             code = await self._ended(orders, heart)
-            beating.cancel()
-            ready.cancel()
+            for task in (beating, recording, ready):
+                task.cancel()
         return code
 
     async def _announced(self, orders: Orders, ready: asyncio.Task[bool]) -> None:
@@ -174,6 +185,10 @@ class _Node:
             tls=config.tls,
         )
 
+    def _examiner(self) -> Examiner:
+        assert self.examiner is not None, "the server listens before the examiner exists, but its loop runs only after"
+        return self.examiner
+
     def _keeper(self) -> Keeper:
         assert self.keeper is not None, "the server listens before the keeper exists, but its loop runs only after"
         return self.keeper
@@ -192,13 +207,13 @@ class _Node:
 
     # --- the control listener ----------------------------------------------------------------------------------------------
 
-    async def _admin(self, orders: Orders, explain: Explainer) -> AdminListener | None:
+    async def _admin(self, orders: Orders, explain: Explainer, doctor: Doctor) -> AdminListener | None:
         if self.config.admin_listen is None:
             return None
         admin = AdminListener(
             self.config.admin_listen,
             self.config.admin_token,
-            Sources(self._status, self._ready, self._samples, orders.leave.set, explain),
+            Sources(self._status, self._ready, self._samples, orders.leave.set, explain, doctor),
         )
         await admin.start()
         return admin
@@ -219,12 +234,13 @@ class _Node:
             "debt": self._debt(),
             "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
+            "refused": self.chronicle.refused(),
         }
 
     def _debt(self) -> int | None:
         """Sessions that still need this node for their second copy; None while that is not known."""
         assert self.heart is not None
-        return self.heart.mending.duty.debt
+        return self.heart.debt()
 
     def _samples(self) -> Mapping[str, int | float]:
         stats = self.host.store.stats()

@@ -34,7 +34,6 @@ from .users import Users
 ITEMS_KEPT: Final = 2048
 NODE_LOOKED_AFTER_S: Final = 1.0  # how often a worker looks whether the host's node still runs
 NODE_SILENT_S: Final = 5.0
-HANDED_IN_AFTER_S: Final = 5.0
 log: Final = logging.getLogger("clustersession")
 
 
@@ -106,7 +105,7 @@ class Engine:
         self._switch = ModeSwitch(shared.host.store, shared.ring, config.cluster)
         self._cluster = Cluster(self.host.view, config.min_copies, config.zone)
         self._items: BoundedCache[Key, tuple[Record, Mapping[str, bytes]]] = BoundedCache(ITEMS_KEPT)
-        self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node, shared.counters)
+        self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node)
 
     def visit(
         self,
@@ -197,12 +196,11 @@ class Engine:
 
 
 class _Caretaker:
-    """Starts the host's node again when it has gone, and hands in what this process has counted. Never in the way of a
-    request: in a thread, and one at a time."""
+    """Starts the host's node again when it has gone. Never in the way of a request: in a thread, and one at a time."""
 
-    def __init__(self, host: Host, start: Callable[[], None], counters: Counters) -> None:
-        self._host, self._start, self._counters = host, start, counters
-        self._look_at = self._hand_in_at = 0.0
+    def __init__(self, host: Host, start: Callable[[], None]) -> None:
+        self._host, self._start = host, start
+        self._look_at = 0.0
         self._busy = Lock()
 
     def look(self) -> None:
@@ -212,9 +210,6 @@ class _Caretaker:
         self._look_at = now + NODE_LOOKED_AFTER_S
         if now - self._host.board.tick > NODE_SILENT_S:
             self._in_thread(self._start_node, "clustersession-start-node")
-        elif now >= self._hand_in_at and self._counters.any:
-            self._hand_in_at = now + HANDED_IN_AFTER_S
-            self._in_thread(lambda: self._counters.hand_in(self._host.store), "clustersession-counters")
 
     def _in_thread(self, work: Callable[[], None], name: str) -> None:
         def run() -> None:

@@ -21,10 +21,12 @@ from ..core.calls import (
     Confirmed,
     Each,
     End,
+    Examine,
     Export,
     Exported,
     Fetch,
     Forbid,
+    Forget,
     Found,
     Full,
     Heartbeat,
@@ -38,6 +40,7 @@ from ..core.calls import (
     SessionCall,
     Unreachable,
 )
+from ..core.canary import forgotten, is_canary
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
@@ -147,9 +150,11 @@ class Host:
                     return self._inventory(call)
                 case Many():
                     return Each(self._each(call.calls, source))
+                case Forget(key=key):
+                    return self.change(key, forgotten, self.situation())
                 case Forbid() | Bars() | OfUser():
                     return self._of_users.answer(call)
-                case Heartbeat():
+                case Heartbeat() | Examine():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
         except StoreFull:
@@ -346,6 +351,8 @@ class Host:
             return Change(result, KEEP, 0.0, None, hint, unhint)
         if record is None:
             return Change(result, None, hint=hint, unhint=unhint)
+        if is_canary(record):
+            hint = ()  # told of by a heartbeat, its end would be back at the other owner after it was dropped there
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
         self._records.put(key, (data, record))
         due, evict, marks = replica.due_at(record, at), replica.eviction(record), mark(record, self.me)

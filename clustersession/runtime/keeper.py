@@ -13,6 +13,7 @@ import msgspec
 from ..config import Timeouts
 from ..core import gossip, membership, upkeep
 from ..core.calls import Beat, Call, Heartbeat, Many, Promote, Put, Reply
+from ..core.canary import is_canary
 from ..core.effects import Operation
 from ..core.expiry import expire
 from ..core.membership import Table
@@ -23,6 +24,7 @@ from ..errors import Corrupt
 from .board import Board, write_board
 from .contacts import Contacts
 from .host import Host
+from .links import Links
 from .switching import ModeSwitch
 
 log: Final = logging.getLogger("clustersession")
@@ -43,6 +45,7 @@ class Keeper:
         switch: ModeSwitch | None = None,
     ) -> None:
         self.host, self._timeouts, self._switch = host, timeouts, switch
+        self.links = Links()
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
         self._turn = self._present = 0
         now = host.clock()
@@ -191,6 +194,7 @@ class Keeper:
         now = self.host.clock()
         if isinstance(outcome, upkeep.Heard):
             self._contacts.answered(peer)
+            self.links.tried(peer, now, None)
             self._heard(outcome.sender, outcome.members, now)
             if self._switch is not None and self._switch.take(outcome.switch):
                 log.info("the cluster was switched to mode %s", self._switch.current())
@@ -198,6 +202,7 @@ class Keeper:
                 self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
         else:
             self._contacts.gave_no_answer(peer)
+            self.links.tried(peer, now, outcome.why)
             if outcome.why == "refused":
                 self.table = membership.refused_by(self.table, peer, now)
 
@@ -232,6 +237,7 @@ class Keeper:
 
     def _on_heartbeat(self, call: Heartbeat) -> Beat:
         now, peer = self.host.clock(), call.sender.identity
+        self.links.called(peer, now)
         if call.wanted:
             self._contacts.called_by(peer, now)
         self._heard(call.sender, call.members, now)
@@ -274,8 +280,11 @@ def _takes_for_dead(said: Member, me: Member) -> bool:
 
 
 def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
-    """Those with which `call` makes this host an owner."""
+    """Those with which `call` makes this host an owner; the doctor's canaries are no reason to watch anybody."""
     if isinstance(call, Many):
         return [other for each in call.calls if isinstance(each, MAKING_OWNERS) for other in _new_fellow_owners(each, me)]
-    owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
+    if isinstance(call, Put):
+        owners = () if is_canary(call.record) else call.record.owners
+    else:
+        owners = call.owners if isinstance(call, Promote) else ()
     return [other for other in owners if other != me] if me in owners else []

@@ -206,6 +206,12 @@ def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
     yield from touch(engine.cluster(), stored.key, stored.placement)
 
 
+def refused_late(engine: Engine, key: Key) -> None:
+    """A write to a session that was ended or rotated meanwhile."""
+    engine.count("late_write")
+    engine.cookies.refusals.named("late_write", key.hex())
+
+
 def saved_or_refused(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
     """Raises what a refusal comes to."""
     if not isinstance(outcome, Saved):
@@ -218,7 +224,7 @@ def saved_or_refused(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
 def _refused(engine: Engine, key: Key, outcome: SaveOutcome | EndOutcome) -> SessionRefused | SessionUnavailable:
     match outcome:
         case Ended():
-            engine.count("late_write")
+            refused_late(engine, key)
             return LateWrite(outcome.reason)
         case Rejected():
             return SessionTooLarge(outcome.what, outcome.size, outcome.limit)

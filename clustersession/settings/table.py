@@ -87,7 +87,7 @@ _NODE = Group(
             "admin_listen",
             "127.0.0.1:10061",
             "off",
-            "The control listener: /healthz, /readyz, /metrics, /status, /explain. Beyond loopback it needs ADMIN_TOKEN.",
+            "The control listener: /healthz, /readyz, /metrics, /status, /explain, /doctor. Beyond loopback: with ADMIN_TOKEN.",
         ),
         Setting(
             "ADMIN_TOKEN",

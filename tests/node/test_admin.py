@@ -21,6 +21,10 @@ async def explained(key: bytes) -> bytes:
     return json.dumps({"asked about": key.hex()}).encode()
 
 
+async def examined() -> bytes:
+    return b'{"asked": "a"}'
+
+
 def sources(*, ready: bool = True) -> Sources:
     return Sources(
         status=lambda: {"node": "a", "members": []},
@@ -28,6 +32,7 @@ def sources(*, ready: bool = True) -> Sources:
         counters=lambda: {"loads_total": 3},
         drain=lambda: None,
         explain=explained,
+        doctor=examined,
     )
 
 

@@ -17,7 +17,7 @@ from django.utils.deprecation import MiddlewareMixin
 from ...errors import LateWrite, SessionUnavailable
 from ...middleware.old_side import OLD, Shadowed, is_kept
 from ...runtime.engine import Engine
-from ...runtime.headers import SessionHeaders
+from ...runtime.headers import SessionHeaders, is_plain
 from ...runtime.pipeline import Visit
 from .adoption import sessions_of_before
 from .errors import error_response
@@ -111,7 +111,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
                 await engine.asynchronous.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
-        return _finished(engine, visit, store, response)
+        return _finished(engine, request, store, response)
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         """Puts the session into the request. It loads when somebody looks at it."""
@@ -132,7 +132,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
                 engine.blocking.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
-        return _finished(engine, visit, store, response)  # type: ignore[return-value]
+        return _finished(engine, request, store, response)  # type: ignore[return-value]
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A view that needed a session that cannot be reached."""
@@ -191,11 +191,12 @@ def _prepared(visit: Visit, store: SessionStore, response: HttpResponseBase) -> 
     return True
 
 
-def _finished(engine: Engine, visit: Visit, store: SessionStore, response: HttpResponseBase) -> HttpResponseBase:
+def _finished(engine: Engine, request: HttpRequest, store: SessionStore, response: HttpResponseBase) -> HttpResponseBase:
     """The response with the session's headers."""
+    visit = store.visit
     if visit.unavailable and response.status_code in SPOILT and not visit.session.loaded:
         return _instead(visit, response, SessionUnavailable("no owner gave an answer"))
-    add(response, visit.headers())
+    add(response, visit.headers(lambda: is_plain(request.scheme or "http", request.META.get("HTTP_X_FORWARDED_PROTO"))))
     if streams(response):
         save_at_end(engine, visit, response)
     elif is_for_tests(engine):
