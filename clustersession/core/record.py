@@ -261,7 +261,7 @@ def ended(record: Record, ending: Ending) -> Record:
     """The tombstone of `record`. During a grace it keeps the values, otherwise nothing of them, nor who it was."""
     graced = ending.grace_until is not None
     return record.but(
-        principal=record.principal if graced or record.principal is None else SOMEBODY,
+        principal=record.principal if graced or not is_user(record.principal) else SOMEBODY,
         extra=record.extra if graced else {name: raw for name, raw in record.extra.items() if name not in (ROOT, DEVICE)},
         ended=ending,
         pointer=False,
@@ -271,6 +271,11 @@ def ended(record: Record, ending: Ending) -> Record:
         locks={},
         frozen_until=None,
     )
+
+
+def is_user(principal: str | None) -> bool:
+    """Whether it is anybody's: records of our own have principals that no app can set."""
+    return bool(principal) and not str(principal).startswith(HIDDEN)
 
 
 def pointer_to(record: Record, retained: dict[str, Item] = {}, patches: tuple[bytes, ...] = ()) -> Record:  # noqa: B006  (never changed)

@@ -1,4 +1,4 @@
-"""Virtual time: events in the order of their times.
+"""Virtual time: events in the order of their times, and at one time of their making.
 
 Half of them are of two kinds whose delay is always the same, so that they stand in order by themselves: steps of operations, and
 time-outs, of which hardly one strikes. They have lines of their own; they happen as if all stood in one queue.
@@ -43,8 +43,8 @@ class Events:
         self._number = 0
         self._time_out_s = time_out_s
         self._queue: list[tuple[float, int, Process | None, int, Event]] = [(inf, 0, None, 0, _never)]
-        self._steps: deque[tuple[float, Process, int, Callable[[Any], None], Any]] = deque()
-        self._time_outs: deque[tuple[float, Process, int, TimeOut]] = deque()
+        self._steps: deque[tuple[float, int, Process, int, Callable[[Any], None], Any]] = deque()
+        self._time_outs: deque[tuple[float, int, Process, int, TimeOut]] = deque()
 
     def at(self, delay: float, event: Event, node: Process | None = None) -> None:
         """Run `event` after `delay`; as a part of `node` it dies with its process and waits while it is paused."""
@@ -54,36 +54,43 @@ class Events:
 
     def step(self, node: Process, go_on: Callable[[Any], None], value: Any) -> None:
         """The same with `go_on(value)`, in a moment."""
-        self._steps.append((self.now + STEP_S, node, node.process, go_on, value))
+        self._number += 1
+        self._steps.append((self.now + STEP_S, self._number, node, node.process, go_on, value))
 
     def time_out(self, node: Process, what: TimeOut) -> None:
         """The same with `what`, unless it is over by then."""
-        if not self._time_outs:
-            self.at(self._time_out_s, self._strike)
-        self._time_outs.append((self.now + self._time_out_s, node, node.process, what))
+        self._number += 1
+        self._time_outs.append((self.now + self._time_out_s, self._number, node, node.process, what))
+        if len(self._time_outs) == 1:
+            self._strike_next()
+
+    def _strike_next(self) -> None:
+        """Only the first time-out in line has an event of its own."""
+        due, number, *_ = self._time_outs[0]
+        heapq.heappush(self._queue, (due, number, None, 0, self._strike))
 
     def _strike(self) -> None:
-        """The first time-out is due. The next one to be looked at is the first that is not over."""
+        """The first one is due. The next one is the first that is not over."""
         waiting = self._time_outs
-        while waiting and (waiting[0][0] <= self.now or waiting[0][3].over):
-            _, node, process, what = waiting.popleft()
-            if not what.over and node.process == process and node.up:
-                if node.paused:
-                    node.waiting.append((process, what.strike))
-                else:
-                    what.strike()
+        _, _, node, process, what = waiting.popleft()
+        while waiting and waiting[0][4].over:
+            waiting.popleft()
         if waiting:
-            self._number += 1
-            heapq.heappush(self._queue, (waiting[0][0], self._number, None, 0, self._strike))
+            self._strike_next()
+        if not what.over and node.process == process and node.up:
+            if node.paused:
+                node.waiting.append((process, what.strike))
+            else:
+                what.strike()
 
     def run(self, until: float) -> None:
         """Let time pass."""
         queue, steps, pop = self._queue, self._steps, heapq.heappop  # the loop of the simulation: 500 times a simulated second
         while True:
-            if steps and steps[0][0] < queue[0][0]:
+            if steps and steps[0] < queue[0]:  # of one time the one that was made first: numbers differ, so no more is compared
                 if steps[0][0] > until:
                     break
-                self.now, whose, process, go_on, value = steps.popleft()
+                self.now, _, whose, process, go_on, value = steps.popleft()
                 if whose.process == process and whose.up:
                     if whose.paused:
                         whose.waiting.append((process, partial(go_on, value)))
