@@ -8,7 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
-from ..core.operations import Ended, Loaded, LoadOutcome, Placement, Target, Unavailable, load
+from ..core.operations import Ended, Loaded, LoadOutcome, Target, Unavailable, load
 from ..core.record import Lifetime, Record
 from ..core.session_id import SessionId, store_key
 from ..core.values import HIDDEN
@@ -25,6 +25,7 @@ from .stored import (
     create_session,
     end_emptied,
     end_session,
+    end_unseen,
     lifetime_within,
     new_token,
     patch,
@@ -195,7 +196,7 @@ class Visit:
             yield from self._old_ends(stored.record)
         elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = True
-            yield from self._end_unseen(ticket)
+            yield from end_unseen(self._engine, ticket)
         self._deleted = self._deleted or ticket is None
         self._stored = None
 
@@ -220,16 +221,6 @@ class Visit:
     def _logs_in(self, changes: Mapping[str, bytes | None]) -> bool:
         keys = self._engine.principal_keys
         return not keys.isdisjoint(changes) and self.session.principal(self._engine.config.principal_keys) is not None
-
-    def _end_unseen(self, ticket: Ticket) -> Operation[None]:
-        """End a session that could not be loaded, at the owners its ID names."""
-        engine = self._engine
-        master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
-        known = [owner for owner in (master, backup) if owner is not None]
-        owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)
-        yield from end_session(engine, ticket.sid.key, Placement(ticket.sid.epoch, owners))
-        if not known:
-            raise SessionUnavailable("no owner of the session is a member now")
 
     def _keep(self, stored: Stored, changes: Mapping[str, bytes | None]) -> Operation[None]:
         engine, session = self._engine, self.session

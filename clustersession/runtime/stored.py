@@ -53,6 +53,7 @@ from ..errors import (
 
 if TYPE_CHECKING:
     from ..core.session import LifetimeChange, Session
+    from .cookies import Ticket
     from .engine import Engine
 
 LOGOUT: Final = "logout"
@@ -186,6 +187,16 @@ def end_session(engine: Engine, key: Key, placement: Placement, reason: str = LO
         engine.count("session_ended")
         return
     raise _refused(engine, key, outcome)
+
+
+def end_unseen(engine: Engine, ticket: Ticket) -> Operation[None]:
+    """End a session that could not be loaded, at the owners its ID names. Raises `SessionUnavailable`."""
+    master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
+    known = [owner for owner in (master, backup) if owner is not None]
+    owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)
+    yield from end_session(engine, ticket.sid.key, Placement(ticket.sid.epoch, owners))
+    if not known:
+        raise SessionUnavailable("no owner of the session is a member now")
 
 
 def end_emptied(engine: Engine, stored: Stored) -> Operation[bool]:
