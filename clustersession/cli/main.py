@@ -19,7 +19,7 @@ import clustersession
 
 from ..errors import ClusterSessionError, ConfigError, StoreRefused
 from ..node.spawn import SPAWNED
-from . import balancer, check, doctor, explain, node, show
+from . import balancer, check, doctor, explain, mode, node, show
 
 UNAVAILABLE_EXIT: Final = 69
 CONFIG_EXIT: Final = 78
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_explain(commands.add_parser("explain", help="where a session lives, or why it is gone"))
 
     doctor.add_doctor(commands.add_parser("doctor", help="examine the whole cluster, and say what is wrong with it"))
+
+    mode.add_mode(commands.add_parser("mode", help="switch all hosts that follow it: off, shadow, mirror or on"))
 
     one = commands.add_parser("drain", help="have this host's node hand over its sessions; it stays until it is stopped")
     one.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for that (default: 60)")

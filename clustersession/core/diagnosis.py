@@ -43,7 +43,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-_BEFORE: Final[Mapping[str, str]] = {"on": "mirror", "mirror": "off"}
+_BEFORE: Final[Mapping[str, str]] = {"on": "mirror", "mirror": "off"}  # in shadow nothing of ours decides
 _CUTS: Final[Mapping[str, str]] = {"link": "link", "down": "cut_off", "cut_off": "cut_off"}
 _ORDER: Final = (Gravity.BREAKS, Gravity.TROUBLE, Gravity.NOTE)
 _TRENDS: Final[Mapping[str, str]] = {

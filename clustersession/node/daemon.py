@@ -213,10 +213,18 @@ class _Node:
         admin = AdminListener(
             self.config.admin_listen,
             self.config.admin_token,
-            Sources(self._status, self._ready, self._samples, orders.leave.set, explain, doctor),
+            Sources(self._status, self._ready, self._samples, orders.leave.set, explain, doctor, self._switch_to),
         )
         await admin.start()
         return admin
+
+    def _ordered(self) -> Mapping[str, Any] | None:
+        switch = self.switch.current()
+        return None if switch is None else {name: getattr(switch, name) for name in switch.__struct_fields__}
+
+    def _switch_to(self, mode: str, percent: int) -> None:
+        switch = self.switch.order(mode, percent, time.time(), self.config.node)
+        log.warning("the cluster was switched here to %s, %d per cent (order %d)", mode, percent, switch.serial)
 
     def _ready(self) -> tuple[bool, str]:
         assert self.heart is not None
@@ -232,6 +240,8 @@ class _Node:
             "converged": keeper.view().converged,
             "leaving": keeper.leaving,
             "debt": self._debt(),
+            "mode": self.switch.in_force(self.config),
+            "switch": self._ordered(),
             "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
             "refused": self.chronicle.refused(),

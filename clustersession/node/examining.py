@@ -65,7 +65,7 @@ class Examiner:
             node=config.node,
             release=__version__,
             wall_s=time.time(),
-            mode=config.mode,
+            mode=config.mode if keeper.switch is None else keeper.switch.in_force(config),
             ring=ring_fingerprint(self._ring()),
             exposed=exposed and bool(config.peers),
             cookie=config.cookie.names[0],

@@ -129,8 +129,7 @@ class Engine:
     @property
     def mode(self) -> str:
         """What this host's settings say, or what the cluster was switched to where it follows that."""
-        switch = self._switch.current() if self.config.mode_switch else None
-        return self.config.mode if switch is None else switch.mode
+        return self._switch.in_force(self.config)
 
     def mode_of(self, cookie_fields: Sequence[bytes | str]) -> str:
         """The mode for one request. If only a part of the sessions was switched the rest is left to the old system: by the old

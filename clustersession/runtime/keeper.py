@@ -44,7 +44,7 @@ class Keeper:
         chance: random.Random | None = None,
         switch: ModeSwitch | None = None,
     ) -> None:
-        self.host, self._timeouts, self._switch = host, timeouts, switch
+        self.host, self._timeouts, self.switch = host, timeouts, switch
         self.links = Links()
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
         self._turn = self._present = 0
@@ -196,8 +196,8 @@ class Keeper:
             self._contacts.answered(peer)
             self.links.tried(peer, now, None)
             self._heard(outcome.sender, outcome.members, now)
-            if self._switch is not None and self._switch.take(outcome.switch):
-                log.info("the cluster was switched to mode %s", self._switch.current())
+            if self.switch is not None and self.switch.take(outcome.switch):
+                log.info("the cluster was switched to mode %s", self.switch.current())
             if outcome.told_all and outcome.sender.identity == peer:
                 self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
         else:
@@ -244,7 +244,7 @@ class Keeper:
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
         told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
-        switch = b"" if self._switch is None else self._switch.statement
+        switch = b"" if self.switch is None else self.switch.statement
         return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest(), switch)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ..config import Config
 from ..core.keyring import KeyRing
 from ..core.switch import Switch, signed, verified
 from ..ports import Store
@@ -41,6 +42,11 @@ class ModeSwitch:
             return False
         self._store.set_board(NAME, statement)
         return True
+
+    def in_force(self, config: Config) -> str:
+        """The mode of a host with these settings."""
+        switch = self.current() if config.mode_switch else None
+        return config.mode if switch is None else switch.mode
 
     def order(self, mode: str, percent: int, at: float, by: str) -> Switch:
         """Switch the cluster, beginning with this host. `at`: Unix seconds."""

@@ -58,11 +58,11 @@ def test_heartbeats_pass_it_on() -> None:
     knows, hears = (
         Keeper(f.host, member("a"), TIMEOUTS, switch=s) for f, s in ((Fixture(), a_switch()), (Fixture(), a_switch()))
     )
-    assert knows._switch is not None
-    assert hears._switch is not None
-    knows._switch.order("mirror", 50, 5.0, "a")
+    assert knows.switch is not None
+    assert hears.switch is not None
+    knows.switch.order("mirror", 50, 5.0, "a")
     beat = knows.on_call(hears.heartbeat("a"), "b")
     assert isinstance(beat, Beat)
-    assert beat.switch == knows._switch.statement
+    assert beat.switch == knows.switch.statement
     hears.after_beat("a", 1000.0, Heard(Member("b", "h", 1, 1), (), told_all=True, switch=beat.switch))
-    assert hears._switch.current() == Switch(1, 5.0, "mirror", 50, "a")
+    assert hears.switch.current() == Switch(1, 5.0, "mirror", 50, "a")
