@@ -123,8 +123,8 @@ def no_hints(patch: pytest.MonkeyPatch) -> None:
     """Who could not be told of something is not told later either."""
     carried_out = Host._carried_out
 
-    def forgetful(self: Host, key: bytes, decision: Decision, at: replica.Situation) -> Any:
-        return carried_out(self, key, decision._replace(hint=()), at)
+    def forgetful(self: Host, key: bytes, decision: Decision, at: replica.Situation, result: object = None) -> Any:
+        return carried_out(self, key, decision._replace(hint=()), at, result)
 
     patch.setattr(Host, "_carried_out", forgetful)
 
