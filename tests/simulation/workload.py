@@ -55,6 +55,7 @@ class User:
 
     keys: tuple[str, ...] = KEYS
     alone = False
+    principals = ("u", "u2")  # at the login, and after a rotation
 
     def __init__(
         self, world: World, checker: Checker, number: int, idle_s: float = IDLE_S, write_below: float = WRITE_BELOW
@@ -137,7 +138,7 @@ class User:
                 story.used(start)
                 self._take(Cookie(key, outcome.placement.owners, (outcome.placement.epoch, 1), start), story)
 
-        node.run(_created(node, key, self._patch(write), self.idle_s), done)
+        node.run(_created(node, key, self._patch(write), self.idle_s, self.principals[0]), done)
 
     def _take(self, cookie: Cookie, story: Story) -> None:
         self.cookie, self.story = cookie, story
@@ -243,7 +244,7 @@ class User:
                     placement = outcome.saved.placement
                     self._take(Cookie(key, placement.owners, (placement.epoch, 1), start), new)
 
-        node.run(_rotated(node, cookie.target(start), key, self._patch(write)), done)
+        node.run(_rotated(node, cookie.target(start), key, self._patch(write), self.principals[1]), done)
 
     def _replay(self, node: SimulatedNode) -> None:
         """An attacker with a cookie of a session that was logged out or rotated: reads, and writes now and then."""
@@ -286,10 +287,10 @@ def _cluster(node: SimulatedNode) -> Cluster:
     return Cluster(node.host.view)
 
 
-def _created(node: SimulatedNode, key: bytes, patch: Patch, idle_s: float) -> Operation[Any]:
+def _created(node: SimulatedNode, key: bytes, patch: Patch, idle_s: float, principal: str) -> Operation[Any]:
     cluster = _cluster(node)
     record = new_record(
-        cluster, key, now=node.clock(), patch=patch, principal="u", auth_time=None, lifetime=Lifetime(idle=idle_s)
+        cluster, key, now=node.clock(), patch=patch, principal=principal, auth_time=None, lifetime=Lifetime(idle=idle_s)
     )
     return create(cluster, key, record)
 
@@ -308,7 +309,7 @@ def _ended(node: SimulatedNode, target: Target) -> Operation[Any]:
     return (yield from end(_cluster(node), target.key, loaded.placement, "logout"))
 
 
-def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch) -> Operation[Any]:
+def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch, principal: str) -> Operation[Any]:
     loaded = yield from load(_cluster(node), target)
     if not isinstance(loaded, Loaded):
         return loaded
@@ -320,7 +321,7 @@ def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch) -> O
             key,
             patch,
             now=node.clock(),
-            principal="u2",
+            principal=principal,
             auth_time=None,
             grace=None,
         )
