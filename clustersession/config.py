@@ -158,7 +158,8 @@ class Config:
     zone: str = ""
     data_dir: str | None = None
     store: str = "lmdb"  # or "memory"
-    mode: str = "on"  # "dev": memory store, no port, nothing spawned
+    mode: str = "on"  # "off", "shadow", "mirror"; "dev": memory store, no port, nothing spawned
+    mode_switch: bool = False  # what the cluster was switched to goes before `mode`
     profile: str = "default"
     principal_keys: tuple[str, ...] = ("_user_id", "_auth_user_id")
     user_sessions_max: int | None = None  # parallel sessions of one user; None: any number

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+import msgspec
 
 from .core.calls import Call, Reply
 from .core.node import Member
@@ -17,7 +19,7 @@ class _Keep:
 KEEP: Final = _Keep()
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """What a rule decided about one key, carried out in one transaction; `result` is handed back."""
 
     result: Any
@@ -27,6 +29,10 @@ class Change(NamedTuple):
     hint: tuple[str, ...] = ()  # owners that must be told of this key
     unhint: tuple[str, ...] = ()
     group: bytes | None = None  # 8 bytes under which `Store.grouped` finds the key; used with new data
+
+
+Rule: TypeAlias = Callable[[bytes | None], Change]
+"""What is to become of a key, given the bytes that are stored under it."""
 
 
 class StoreStats(NamedTuple):
@@ -41,9 +47,10 @@ class StoreStats(NamedTuple):
 class Store(Protocol):
     """Bytes under 16-byte keys, shared by every process of the host that opens the same place.
 
-    Every method is one atomic step; no step touches two keys. A rule given to `change` runs inside the write
-    transaction: it must be pure and quick. Raises `StoreFull`, `ShardDown`, `StoreRefused`. Survives the death of any
-    process at any moment: what `change` returned is seen by all later readers, what it did not is not there at all.
+    Every change of a key is one atomic step, and never depends on another key. A rule given to `change` runs inside the write
+    transaction, perhaps more than once: it must be pure and quick. Raises `StoreFull`, `ShardDown`, `StoreRefused`. Survives
+    the death of any process at any moment: what `change` returned is seen by all later readers, what it did not is not there
+    at all.
     """
 
     @property
@@ -55,8 +62,13 @@ class Store(Protocol):
 
     def hinted(self, owner: str, key: bytes) -> bool: ...
 
-    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+    def change(self, key: bytes, rule: Rule) -> Any:
         """Run `rule` on what is stored under `key`, carry out its `Change`, return `Change.result`."""
+        ...
+
+    def change_each(self, rules: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        """`change` for each, those of one key in their order; an error of this package that `change` would raise stands in the
+        place of the result. Nobody else waits for more than a few of them; neighbours in the order of keys are cheapest."""
         ...
 
     def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
@@ -84,7 +96,7 @@ class Store(Protocol):
     def set_board(self, name: str, data: bytes | None) -> None: ...
 
     def boards(self, prefix: str) -> dict[str, bytes]:
-        """The small values whose names begin so."""
+        """The small values whose names begin so. Like `board` it may be asked inside of a rule."""
         ...
 
     def add_counts(self, counts: Mapping[str, int]) -> None:

@@ -67,8 +67,6 @@ def import_sessions(options: argparse.Namespace) -> int:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "stopped"
-    finally:
-        importer.finish()
     run.report(problem, as_json=options.json)
     return FAILED_EXIT if problem is not None or state.counts["failed"] else DONE_EXIT
 

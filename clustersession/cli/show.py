@@ -93,7 +93,7 @@ def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def asked(path: str, method: str = "GET") -> httpx.Response:
+def asked(path: str, method: str = "GET", timeout_s: float = 5.0) -> httpx.Response:
     """The control listener's answer. Raises `ClusterSessionError` if there is none, or it refuses."""
     try:
         import httpx
@@ -103,7 +103,7 @@ def asked(path: str, method: str = "GET") -> httpx.Response:
     if address is None:
         raise ConfigError("CLUSTERSESSION_ADMIN_LISTEN", "the control listener is off", "Set it to ask the node.")
     try:
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
+        with httpx.Client(trust_env=False, timeout=timeout_s) as client:
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
             answer = client.request(method, f"http://{_reachable(address)}{path}", headers=headers)
     except httpx.TransportError as error:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-import msgspec
-
-from .bars import Bar
+from .inquiries import Bars as Bars
+from .inquiries import Examine as Examine
+from .inquiries import Examined as Examined
+from .inquiries import Forbid as Forbid
+from .inquiries import Forbidden as Forbidden
+from .inquiries import Forget as Forget
+from .inquiries import Known as Known
+from .inquiries import OfUser as OfUser
+from .inquiries import Theirs as Theirs
+from .message import Message as Message
 from .node import Member
 from .record import Digest, Key, Owners, Patch, Record
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Base of calls and replies: a tagged array; a later release may add fields at the end."""
-
 
 # --- calls -------------------------------------------------------------------------------------------------------
 
@@ -152,22 +154,6 @@ class Many(Message, frozen=True):
     """Calls about one session each, in one message; each is carried out by itself, in this order. Answered with `Each`."""
 
     calls: tuple[SessionCall, ...]
-
-
-class Forbid(Message, frozen=True):
-    """End what you hold of a user's sessions, and whatever of them you are given later. Answered with `Forbidden`."""
-
-    bar: Bar
-
-
-class Bars(Message, frozen=True):
-    """Which bars do you know? Answered with `Known`."""
-
-
-class OfUser(Message, frozen=True):
-    """Which live sessions do you hold of the user with one of these labels? Answered with `Theirs`."""
-
-    labels: tuple[bytes, ...]
 
 
 class Heartbeat(Message, frozen=True):
@@ -316,26 +302,9 @@ class Listed(Message, frozen=True):
     last: Key | None
 
 
-class Forbidden(Message, frozen=True):
-    """I keep the bar; `ended` are the sessions that it has ended here."""
-
-    ended: tuple[Key, ...] = ()
-
-
-class Known(Message, frozen=True):
-    """All bars that I know."""
-
-    bars: tuple[Bar, ...]
-
-
-class Theirs(Message, frozen=True):
-    """What I hold of the user's sessions, without their values."""
-
-    sessions: tuple[tuple[Key, Record], ...]
-
-
 class Beat(Message, frozen=True):
-    """I am alive too; `hints` are for you, `pending` more wait. `bars`: the digest of the bars that I know."""
+    """I am alive too; `hints` are for you, `pending` more wait. `bars`: the digest of the bars that I know; `switch`: the mode
+    that the cluster was switched to, as a signed statement."""
 
     sender: Member
     members: tuple[Member, ...]
@@ -343,6 +312,7 @@ class Beat(Message, frozen=True):
     pending: int
     clock: float
     bars: bytes = b""
+    switch: bytes = b""
 
 
 class TooLarge(Message, frozen=True):
@@ -385,10 +355,11 @@ class Unreachable(Message, frozen=True):
 # fmt: off
 SessionCall: TypeAlias = (
     Fetch | Export | Apply | Deliver | Put | Promote | Settle | Absorb | End | LeaveHint | Freeze | Touch | Expire | Confirm
+    | Forget
 )
-Call: TypeAlias = SessionCall | Inventory | Many | Forbid | Bars | OfUser | Heartbeat
+Call: TypeAlias = SessionCall | Inventory | Many | Forbid | Bars | OfUser | Heartbeat | Examine
 SessionReply: TypeAlias = (
     Found | Gone | Exported | Moved | NotMine | Later | Applied | Held | Gap | Conflict | Promoted | Done | Absorbed
     | EndHeld | InUse | Frozen | Rotating | TooLarge | Differs | Unsuitable | Full | Broken | Unreachable | Confirmed
 )
-Reply: TypeAlias = SessionReply | Listed | Each | Forbidden | Known | Theirs | Beat
+Reply: TypeAlias = SessionReply | Listed | Each | Forbidden | Known | Theirs | Beat | Examined

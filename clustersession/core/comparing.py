@@ -18,7 +18,7 @@ def compare(record: Record | None, theirs: Digest, at: Situation, source: str | 
         return Decision(Done()), False
     if record is None or (record.pointer and stranger):
         return _pointed(record, theirs, at, source)
-    if source is None or not _alike(digest(theirs.key, record), theirs, versions=source in record.owners):
+    if source is None or not _alike(record, theirs, versions=source in record.owners):
         return Decision(Done()), False
     if not is_live(record) or (record.accepted and theirs.accepted) or source not in record.owners:
         return Decision(Done(), unhint=(source,)), True
@@ -30,10 +30,14 @@ def compare(record: Record | None, theirs: Digest, at: Situation, source: str | 
     return Decision(Done(), True, accepted(record)), True
 
 
-def _alike(mine: Digest, theirs: Digest, *, versions: bool) -> bool:
+def _alike(record: Record, theirs: Digest, *, versions: bool) -> bool:
     """The same history; and the same content, unless it is asked by one that keeps a pointer."""
-    same = (mine.epoch, mine.owners, mine.ended) == (theirs.epoch, theirs.owners, theirs.ended)
-    return same and (not versions or (mine.version, mine.contents) == (theirs.version, theirs.contents))
+    if record.epoch != theirs.epoch or record.owners != theirs.owners or (record.ended is not None) is not theirs.ended:
+        return False
+    if not versions:
+        return True
+    mine = digest(theirs.key, record)
+    return mine.version == theirs.version and mine.contents == theirs.contents
 
 
 def _pointed(record: Record | None, theirs: Digest, at: Situation, source: str | None) -> tuple[Decision, bool]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
 from .calls import Call, Reply
 
 T = TypeVar("T")
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True):
     """One call to one node (this host included). Sent back: its `Reply`."""
 
     node: str
@@ -31,7 +33,7 @@ class Hedge(NamedTuple):
     good: Callable[[Reply], bool]
 
 
-class Tell(NamedTuple):
+class Tell(msgspec.Struct, frozen=True):
     """Fire and forget. Sent back at once: None."""
 
     node: str

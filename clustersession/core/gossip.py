@@ -30,12 +30,13 @@ def told(table: Table, peer: str, turn: int, now: float) -> tuple[Member, ...]:
 
 def whole(table: Table) -> tuple[Member, ...]:
     """For whom knows little yet."""
-    return tuple(entry.member for entry in table.others.values() if _is_passed_on(table, entry))
+    entries = table.others.values()
+    return tuple([e.member for e in entries if e.member.state is not State.SUSPECT or _is_passed_on(table, e)])
 
 
 def present(table: Table) -> int:
     """How many members this host takes for present: who knows far fewer is told of all."""
-    return sum(entry.member.reachable for entry in table.others.values())
+    return len([entry for entry in table.others.values() if entry.member.reachable])
 
 
 def _is_passed_on(table: Table, entry: Entry) -> bool:

@@ -86,9 +86,14 @@ def told_of(table: Table, members: Iterable[Member], now: float, by: str = "") -
     for member in members:
         if member.identity == table.me.identity:
             table = _about_me(table, member)
-        else:
+        elif member.state is not State.ALIVE or _is_news(table.others.get(member.identity), member):
             table = _about_other(table, member, by, now)
     return table
+
+
+def _is_news(known: Entry | None, alive: Member) -> bool:
+    """Whether it tells anything that this member lives. Hardly ever, and nearly all that is told is of this kind."""
+    return known is None or alive.incarnation > known.member.incarnation
 
 
 def _about_me(table: Table, said: Member) -> Table:
@@ -144,7 +149,10 @@ def _second(doubts: Mapping[str, State]) -> State:
 def watching(table: Table, identities: Collection[str], now: float) -> Table:
     """From now on judge exactly these by own heartbeats. Whose state is hearsay is suspect until it answers."""
     before = table.watched
-    table = table._replace(watched={name: before.get(name, now) for name in identities if name in table.others})
+    watched = {name: before.get(name, now) for name in identities if name in table.others}
+    if watched == before:
+        return table
+    table = table._replace(watched=watched)
     for name in table.watched:
         entry = table.others[name]
         if name not in before and entry.member.state is State.ALIVE and not entry.confirmed:
@@ -166,9 +174,10 @@ def tick(table: Table, now: float, timeouts: Timeouts) -> Table:
     others = {
         identity: entry
         for identity, entry in table.others.items()
-        if entry.member.state not in (State.DEAD, State.LEFT) or now - entry.since <= FORGOTTEN_AFTER_S
+        if now - entry.since <= FORGOTTEN_AFTER_S or entry.member.reachable
     }
-    table = table._replace(others=others, watched={name: since for name, since in table.watched.items() if name in others})
+    if len(others) < len(table.others):
+        table = table._replace(others=others, watched={name: since for name, since in table.watched.items() if name in others})
     for identity, since in table.watched.items():
         entry = others[identity]
         silent_s = now - (since if entry.heard is None else max(since, entry.heard))
@@ -181,8 +190,8 @@ def tick(table: Table, now: float, timeouts: Timeouts) -> Table:
 def _settled(table: Table, now: float, timeouts: Timeouts) -> Table:
     """A rollout kills every node in turn, perhaps twice a day, and never more than half at once: whose death was seen with
     most of the others present is not counted again when the next one dies."""
-    dead = {name: entry for name, entry in table.others.items() if entry.member.state is State.DEAD and not entry.settled}
-    old = {name: entry._replace(settled=True) for name, entry in dead.items() if now - entry.since > SETTLED_AFTER_S}
+    dead = [(name, entry) for name, entry in table.others.items() if entry.member.state is State.DEAD and not entry.settled]
+    old = {name: entry._replace(settled=True) for name, entry in dead if now - entry.since > SETTLED_AFTER_S}
     return table._replace(others={**table.others, **old}) if old and converged(table, now, timeouts) else table
 
 
@@ -206,17 +215,23 @@ def after_pause(table: Table, now: float) -> Table:
 def converged(table: Table, now: float, timeouts: Timeouts) -> bool:
     """Nobody that this host watches is undecided, it has listened long enough, and it is not the one that is cut off: who
     hears of less than half of those it knew cannot tell whether they are gone or it is."""
-    decided = now - table.started > timeouts.suspect_s and not any(_undecided(table, name) for name in table.watched)
-    entries = table.others.values()
-    lately = [e for e in entries if e.member.state is State.ALIVE or now - e.since < FORGOTTEN_AFTER_S]
-    lost = sum(e.member.state is State.DEAD and not e.settled for e in lately)
-    present = 1 + sum(e.member.state in (State.ALIVE, State.LEAVING) for e in lately)
-    return decided and present >= lost
-
-
-def _undecided(table: Table, name: str) -> bool:
-    state = table.others[name].member.state
-    return state is State.SUSPECT or (state is State.ALIVE and not table.answered(name))
+    if now - table.started <= timeouts.suspect_s:
+        return False
+    others, alive, suspect = table.others, State.ALIVE, State.SUSPECT
+    for name, since in table.watched.items():
+        entry = others[name]
+        state = entry.member.state
+        if state is suspect or (state is alive and (entry.heard is None or entry.heard < since)):
+            return False
+    lost, present = 0, 1
+    for entry in others.values():
+        state = entry.member.state
+        if state is alive:
+            present += 1
+        elif now - entry.since < FORGOTTEN_AFTER_S:
+            lost += state is State.DEAD and not entry.settled
+            present += state is State.LEAVING
+    return present >= lost
 
 
 def _in_state(member: Member, state: State) -> Member:
@@ -228,12 +243,15 @@ def _with(
 ) -> Table:
     """`heard`, `doubts`: None leaves them as they are."""
     known = table.others.get(member.identity)
-    entry = Entry(
-        member,
-        heard if heard is not None or known is None else known.heard,
-        known.since if known is not None and known.member.state is member.state else now,
-        known.changed if known is not None and known.member == member else now,
-        doubts if doubts is not None else known.doubts if known is not None else NOBODY,
-        known is not None and known.settled and member.state is State.DEAD,
-    )
-    return table._replace(others={**table.others, member.identity: entry})
+    if known is None:
+        entry = Entry(member, heard, now, now, NOBODY if doubts is None else doubts)
+    else:
+        entry = Entry(
+            member,
+            known.heard if heard is None else heard,
+            known.since if known.member.state is member.state else now,
+            known.changed if known.member == member else now,
+            known.doubts if doubts is None else doubts,
+            known.settled and member.state is State.DEAD,
+        )
+    return Table(table.me, {**table.others, member.identity: entry}, table.started, table.watched)

@@ -22,7 +22,11 @@ class State(StrEnum):
 
     @property
     def departing(self) -> bool:
-        return self in (State.LEAVING, State.LEFT)
+        return self is State.LEAVING or self is State.LEFT
+
+
+_DEAD: Final = State.DEAD  # of every request several members are looked at, and to find these in the enum costs more than that
+_LEFT: Final = State.LEFT
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
@@ -39,7 +43,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     @property
     def reachable(self) -> bool:
         """Worth a call: suspects are asked too, they may just be slow."""
-        return self.state in (State.ALIVE, State.SUSPECT, State.LEAVING)
+        return self.state is not _DEAD and self.state is not _LEFT
 
     @property
     def recruitable(self) -> bool:
@@ -50,13 +54,14 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 class View:
     """The member table at one moment, with this host in it. `converged`: nobody in it is undecided."""
 
-    __slots__ = ("circles", "converged", "me", "members")
+    __slots__ = ("candidates", "circles", "converged", "me", "members")
 
     def __init__(self, me: str, members: Iterable[Member], *, converged: bool = True) -> None:
         self.me = me
         self.members: Mapping[str, Member] = {member.identity: member for member in members}
         self.converged = converged
         self.circles: dict[frozenset[str], frozenset[str]] = {}  # what `placement` has found in it
+        self.candidates: dict[tuple[frozenset[str], frozenset[str]], Mapping[str, str]] = {}  # that too
 
     def __repr__(self) -> str:
         states = ", ".join(f"{m.identity}={m.state}" for m in self.members.values())
@@ -68,12 +73,12 @@ class View:
     def reachable(self, identity: str) -> bool:
         """Whether `identity` is a member that may still answer."""
         member = self.members.get(identity)
-        return member is not None and member.reachable
+        return member is not None and member.state is not _DEAD and member.state is not _LEFT
 
     def departed(self, identity: str) -> bool:
         """Certainly not there: dead or left, or in no converged table."""
         member = self.members.get(identity)
-        return self.converged if member is None else not member.reachable
+        return self.converged if member is None else member.state is _DEAD or member.state is _LEFT
 
     def worth_asking(self, identity: str) -> bool:
         """Whether it may answer: also who is dead in a table that is not converged, since this host may be the one that was

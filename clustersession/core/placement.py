@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from .node import Member, View
+from .node import Member, State, View
 from .record import Key
 
 PARTNERS: Final = 8  # as many each node picks: nodes of a cluster of up to 9 are all each other's partners
@@ -42,8 +42,10 @@ def _partners_of(view: View, near: frozenset[str]) -> frozenset[str]:
     found = view.circles.get(near)
     if found is None:
         zones = {m.identity: m.zone for m in view.members.values() if _takes_copies(m) or m.identity in near}
-        graph = partner_graph(frozenset((zones | {node: zones.get(node, "") for node in near}).items()))
-        found = view.circles[near] = frozenset().union(*(graph[node] for node in near)) - near
+        for node in near:
+            zones.setdefault(node, "")
+        graph = partner_graph(frozenset(zones.items()))
+        found = view.circles[near] = frozenset().union(*[graph[node] for node in near]) - near
     return found
 
 
@@ -72,21 +74,30 @@ def _picked(order: list[str], in_other_zones: list[str]) -> set[str]:
 
 
 def _takes_copies(member: Member) -> bool:
-    return member.reachable and not member.state.departing
+    return member.state is State.ALIVE or member.state is State.SUSPECT
 
 
 def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:
     """The first of the key's order that can take a copy, of the partners of `near`, the record's owners (for a new one: its
     master), or of all members if none of those can. Another zone comes before the own one, suspects only if all are."""
-    circle = _partners_of(view, frozenset(near))
-    others = [m for m in view.members.values() if m.identity not in without]
-    close = [m for m in others if m.identity in circle]
-    for among, able in ((close, _is_recruitable), (others, _is_recruitable), (close, _takes_copies), (others, _takes_copies)):
-        zones = {m.identity: m.zone for m in among if able(m)}
-        if zones:
-            order = rendezvous(key, zones)
-            return next((identity for identity in order if zones[identity] != zone), order[0])
-    return None
+    zones = _candidates(view, frozenset(without), frozenset(near))
+    if len(zones) < 2:
+        return next(iter(zones), None)
+    order = rendezvous(key, zones)
+    return next((identity for identity in order if zones[identity] != zone), order[0])
+
+
+def _candidates(view: View, without: frozenset[str], near: frozenset[str]) -> Mapping[str, str]:
+    """With their zones: the best ones that there are, whatever the key."""
+    found = view.candidates.get((without, near))
+    if found is None:
+        circle = _partners_of(view, near)
+        others = [m for m in view.members.values() if m.identity not in without]
+        close = [m for m in others if m.identity in circle]
+        tiers = ((close, _is_recruitable), (others, _is_recruitable), (close, _takes_copies), (others, _takes_copies))
+        zones = ({m.identity: m.zone for m in among if able(m)} for among, able in tiers)
+        found = view.candidates[without, near] = next(filter(None, zones), {})
+    return found
 
 
 def _is_recruitable(member: Member) -> bool:

@@ -108,10 +108,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     def other(self, me: str) -> str | None:
         """The owner that is not `me`."""
-        return self.owners[1] if self.owners[0] == me else self.owners[0]
+        return other_of(self.owners, me)
 
     def but(self, **changes: Any) -> Record:
         return msgspec.structs.replace(self, **changes)
+
+
+def other_of(owners: Owners, me: str) -> str | None:
+    return owners[1] if owners[0] == me else owners[0]
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):
@@ -138,7 +142,7 @@ def digest(key: Key, record: Record) -> Digest:
 
 def contents_of(items: dict[str, Item]) -> bytes:
     """A short hash of which write set each value."""
-    stamps = sorted((name, stamp) for name, (stamp, _) in items.items())
+    stamps = sorted([(name, stamp) for name, (stamp, _) in items.items()])
     return hashlib.blake2b(_encode(stamps), digest_size=8).digest()
 
 
@@ -199,7 +203,7 @@ def live_items(record: Record) -> dict[str, bytes]:
 
 def size_of(record: Record) -> int:
     """Bytes of names and values: what the limit is about."""
-    return sum(len(name) + len(value) for name, (_, value) in record.items.items() if value is not None)
+    return sum([len(name) + len(value) for name, (_, value) in record.items.items() if value is not None])
 
 
 def patched(record: Record, patch: Patch, version: int, now: float | None = None) -> Record:
@@ -258,7 +262,7 @@ def ended(record: Record, ending: Ending) -> Record:
     """The tombstone of `record`. During a grace it keeps the values, otherwise nothing of them, nor who it was."""
     graced = ending.grace_until is not None
     return record.but(
-        principal=record.principal if graced or record.principal is None else SOMEBODY,
+        principal=record.principal if graced or not is_user(record.principal) else SOMEBODY,
         extra=record.extra if graced else {name: raw for name, raw in record.extra.items() if name not in (ROOT, DEVICE)},
         ended=ending,
         pointer=False,
@@ -268,6 +272,11 @@ def ended(record: Record, ending: Ending) -> Record:
         locks={},
         frozen_until=None,
     )
+
+
+def is_user(principal: str | None) -> bool:
+    """Whether it is anybody's: records of our own have principals that no app can set."""
+    return bool(principal) and not str(principal).startswith(HIDDEN)
 
 
 def pointer_to(record: Record, retained: dict[str, Item] = {}, patches: tuple[bytes, ...] = ()) -> Record:  # noqa: B006  (never changed)
@@ -299,12 +308,13 @@ def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
 def moved_to_clock(record: Record, by: float) -> Record:
     """The same record with every time moved by `by` seconds (minus the sender's now, then plus the receiver's)."""
     ending, lifetime = record.ended, record.lifetime
-    return record.but(
+    return msgspec.structs.replace(
+        record,
         created=record.created + by,
         auth_time=_moved(record.auth_time, by),
         last_seen=record.last_seen + by,
         frozen_until=_moved(record.frozen_until, by),
-        lifetime=Lifetime(lifetime.idle, _moved(lifetime.deadline, by)),
+        lifetime=lifetime if lifetime.deadline is None else Lifetime(lifetime.idle, lifetime.deadline + by),
         locks=locks_moved(record.locks, by) if record.locks else record.locks,
         ended=ending and Ending(ending.reason, ending.at + by, _moved(ending.grace_until, by)),
     )

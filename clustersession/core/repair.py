@@ -6,8 +6,8 @@ traffic, many sessions in one message, logged-in and recently used ones first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from . import calls
 from .effects import Ask, Operation, Wait
@@ -15,14 +15,18 @@ from .node import View
 from .operations.moving import moved, taught
 from .operations.outcome import Cluster, Placement
 from .placement import choose_backup
-from .record import Key, Record, accepted, digest, is_live
-from .together import CALLS_MAX, together
+from .record import Key, Owners, Record, accepted, is_live, other_of
+from .together import Crew
 
 SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
 STEPS_MAX: Final = 4
-AT_ONCE: Final = 2 * CALLS_MAX  # so that a node has the next message while it carries out the one before
-SURVEYED_AT_ONCE: Final = 256
+STARTED_AT_ONCE: Final = 32
+VAIN_MAX: Final = 64
+SURVEYED_AT_ONCE: Final = 64
 RECENT_S: Final = 900.0
+
+Owed: TypeAlias = tuple[Key, Placement]
+"""A session that needs other owners, and those that it had when that was seen."""
 
 Survey = Callable[[Key | None, int], list[tuple[Key, Record | None]]]
 """The next so many keys of this host after one, with what it holds under them (None: nothing that can be read)."""
@@ -50,9 +54,14 @@ class Progress:
 
 def owes(record: Record | None, view: View, *, leaving: bool) -> bool:
     """Whether this node has to see to it that two others, or it and another, hold the session."""
-    if record is None or record.pointer or view.me not in record.owners:
+    return record is not None and not record.pointer and owes_of(record.owners, view, leaving=leaving)
+
+
+def owes_of(owners: Owners, view: View, *, leaving: bool) -> bool:
+    """The same of one that these nodes own."""
+    if view.me not in owners:
         return False
-    other = record.other(view.me)
+    other = other_of(owners, view.me)
     if leaving:
         return True
     if other is None:
@@ -66,40 +75,53 @@ def mark(record: Record, me: str) -> tuple[str, ...]:
     return (SINGLE,) if record.owners == (me, None) and not record.pointer else ()
 
 
-def doubled(at: Surroundings, keys: list[Key]) -> Operation[None]:
+def doubled(at: Surroundings, keys: Sequence[Key]) -> Operation[None]:
     """Bring sessions with one owner to a second one, as far as it can be done now."""
-    cluster = at.cluster()
-    yield from together([placed_anew(cluster, key, leaving=False) for key in keys])
+    cluster, crew, first = at.cluster(), Crew[bool](), 0
+    while crew or first < len(keys):
+        crew.start(placed_anew(cluster, key, None, leaving=False) for key in keys[first : first + STARTED_AT_ONCE])
+        first += STARTED_AT_ONCE
+        yield from crew.round()
 
 
 def repair(at: Surroundings, progress: Progress) -> Operation[bool]:
     """One pass over all that this host holds. Whether nothing is owed any more; it is given up when this node begins to leave."""
     leaving = at.leaving()
-    keys = yield from _surveyed(at, progress, leaving=leaving)
-    left_over = 0
-    for first in range(0, len(keys), AT_ONCE):
-        if at.leaving() != leaving:
-            return False
-        batch = keys[first : first + AT_ONCE]
-        progress.owed = len(keys) - first + left_over
-        began, cluster = at.clock(), at.cluster()
-        mended = yield from together([placed_anew(cluster, key, leaving=leaving) for key in batch])
-        left_over += mended.count(False)
-        progress.moved += mended.count(True)
-        if not any(mended):
-            yield Wait(1.0)  # nobody can take anything at this moment
-        yield Wait((at.clock() - began) * (1.0 / at.share() - 1.0))
+    owed = yield from _surveyed(at, progress, leaving=leaving)
+    left_over = yield from _mended(at, progress, owed, leaving=leaving)
     if at.leaving() != leaving:
         return False
-    if leaving and keys:
+    if leaving and owed:
         return False  # others may have handed over to this node meanwhile: done is what finds nothing to do
     progress.owed = left_over
     return left_over == 0
 
 
-def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operation[list[Key]]:
+def _mended(at: Surroundings, progress: Progress, owed: Sequence[Owed], *, leaving: bool) -> Operation[int]:
+    """Place them anew, some at each step at any time, so that this host and the others always have something to do. How many
+    could not be placed."""
+    crew, started, left_over, in_vain = Crew[bool](), 0, 0, 0
+    while crew or (started < len(owed) and at.leaving() == leaving):
+        began, cluster = at.clock(), at.cluster()
+        if at.leaving() == leaving:
+            some = owed[started : started + STARTED_AT_ONCE]
+            crew.start(placed_anew(cluster, key, seen, leaving=leaving) for key, seen in some)
+            started += len(some)
+        for _, done in (yield from crew.round()):
+            progress.moved += done
+            left_over += not done
+            in_vain = 0 if done else in_vain + 1
+        progress.owed = len(owed) - started + len(crew) + left_over
+        if in_vain >= VAIN_MAX or (in_vain and not crew and started == len(owed)):
+            in_vain = 0
+            yield Wait(1.0)  # nobody can take anything at this moment
+        yield Wait((at.clock() - began) * (1.0 / at.share() - 1.0))
+    return left_over
+
+
+def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operation[list[Owed]]:
     """What is owed, in the order of its worth: logged in and in use, logged in, in use, the rest."""
-    found: tuple[list[Key], ...] = ([], [], [], [])
+    found: tuple[list[Owed], ...] = ([], [], [], [])
     shared: set[str | None] = set()
     after: Key | None = None
     while batch := at.survey(after, SURVEYED_AT_ONCE):
@@ -108,11 +130,11 @@ def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operati
             if record is not None and not record.pointer and view.me in record.owners:
                 shared.add(record.other(view.me))
             if record is not None and owes(record, view, leaving=leaving):
-                found[_turn(record, now)].append(key)
+                found[_turn(record, now)].append((key, Placement(record.epoch, record.owners)))
         after = batch[-1][0]
         yield Wait(0.0)
     progress.shared = frozenset(other for other in shared if other is not None)
-    return [key for each in found for key in each]
+    return [owed for each in found for owed in each]
 
 
 def _turn(record: Record, now: float) -> int:
@@ -122,27 +144,36 @@ def _turn(record: Record, now: float) -> int:
     return (0 if recent else 1) if record.principal is not None else (2 if recent else 3)
 
 
-def placed_anew(cluster: Cluster, key: Key, *, leaving: bool) -> Operation[bool]:
-    """Bring one session to two owners without those that are gone, and without this node if it leaves. Whether it is."""
-    me = cluster.me
+def placed_anew(cluster: Cluster, key: Key, seen: Placement | None, *, leaving: bool) -> Operation[bool]:
+    """Bring one session to two owners without those that are gone, and without this node if it leaves. Whether it is. `seen`: its
+    owners when it was looked at last; if it has others now, the change of owners is refused and it is looked at again."""
+    me, view = cluster.me, cluster.view
+    if seen is not None and not owes_of(seen.owners, view, leaving=leaving):
+        seen = None
     for _ in range(STEPS_MAX):
-        reply = yield Ask(me, calls.Export(key))
-        record = reply.record if isinstance(reply, calls.Exported) else None
-        if record is None or not owes(record, cluster.view, leaving=leaving):
-            return isinstance(reply, calls.Exported)
-        other = record.other(me)
-        survivor, lost = (other, me) if leaving and other is not None and _stays(cluster.view, other) else (me, other)
+        if seen is None:
+            reply = yield Ask(me, calls.Export(key))
+            record = reply.record if isinstance(reply, calls.Exported) else None
+            if record is None or not owes(record, view, leaving=leaving):
+                return isinstance(reply, calls.Exported)
+            seen = Placement(record.epoch, record.owners)
+        other = other_of(seen.owners, me)
+        survivor, lost = (other, me) if leaving and other is not None and _stays(view, other) else (me, other)
         near = {me, lost or me}
-        if survivor == me and choose_backup(cluster.view, key, zone=cluster.zone, without=near, near=near) is None:
+        if survivor == me and choose_backup(view, key, zone=cluster.zone, without=near, near=near) is None:
             return False
-        result = yield from moved(cluster, key, record.epoch, survivor, lost)
+        result = yield from moved(cluster, key, seen.epoch, survivor, lost)
         match result:
             case None:
                 return False
             case (Placement(owners=owners), Record() as made) if me not in owners:
-                yield from _left_to(me, survivor, key, made)
+                if (yield from _left_to(me, survivor, key, made)):
+                    return True
+            case (Placement(owners=(_, str())), Record()) if survivor == me and not leaving:
+                return True
             case _ if survivor != me:
                 yield from taught(key, me, survivor)
+        seen = None
     return False
 
 
@@ -151,9 +182,11 @@ def _stays(view: View, node: str) -> bool:
     return member is not None and member.reachable and not member.state.departing
 
 
-def _left_to(me: str, survivor: str, key: Key, made: Record) -> Operation[None]:
-    """This node keeps a pointer; what was left for it there as a hint is told."""
-    yield Ask(me, calls.Absorb(key, accepted(made), survivor))
-    reply = yield Ask(me, calls.Export(key))
-    if isinstance(reply, calls.Exported) and reply.record is not None:
-        yield Ask(survivor, calls.Confirm((digest(key, reply.record),)))
+def _left_to(me: str, survivor: str, key: Key, made: Record) -> Operation[bool]:
+    """This node keeps a pointer, which is told to the survivor, so that its hint goes. Whether that is all this node has."""
+    reply = yield Ask(me, calls.Absorb(key, accepted(made), survivor))
+    held = reply.digest if isinstance(reply, calls.Absorbed) else None
+    if held is None:
+        return False
+    yield Ask(survivor, calls.Confirm((held,)))
+    return me not in held.owners

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
+import msgspec
+
 from .absorb import absorb, owners_but
 from .calls import (
     Absorb,
@@ -71,7 +73,7 @@ TOUCH_STEP_S: Final = 1.0
 NEVER: Final = float("-inf")
 
 
-class Situation(NamedTuple):
+class Situation(msgspec.Struct, frozen=True):
     """The host at this moment."""
 
     me: str
@@ -308,8 +310,7 @@ def _end(record: Record | None, call: End, at: Situation) -> Decision:
     graced = call.grace is not None and record is not None and is_live(record)
     ending = Ending(call.reason, at.now, at.now + call.grace if graced and call.grace is not None else None)
     known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
-    tombstone = ended(known, ending)
-    return Decision(EndHeld(known.epoch, known.owners), True, tombstone, hint=owners_but(known.owners, at.me))
+    return Decision(EndHeld(known.epoch, known.owners), True, ended(known, ending), hint=owners_but(known.owners, at.me))
 
 
 def _freeze(record: Record | None, call: Freeze, at: Situation) -> Decision:
@@ -396,5 +397,4 @@ def eviction(record: Record) -> tuple[int, float] | None:
 
 def key_of(call: Call) -> Key:
     """The session a call is about; b"" for calls about many."""
-    key: Key = getattr(call, "key", b"")
-    return key
+    return getattr(call, "key", b"")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 from .calls import Call, Each, Many, Reply, SessionCall, Unreachable
 from .effects import Ask, AskAll, Effect, Hedge, Operation, Tell
@@ -11,34 +11,57 @@ from .record import size_of
 
 T = TypeVar("T")
 
-CALLS_MAX: Final = 32  # of one message: so long the node that carries it out answers nobody else
+CALLS_MAX: Final = 128  # of one message: each message costs as much as several calls
 BYTES_MAX: Final = 256 * 1024
+PIECE_MAX: Final = 16  # of these calls at one go: so long the node that carries them out answers nobody else
 NOT_TOGETHER: Final = Unreachable("garbage")
 
 
-def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
-    """Run `operations`, each about a session of its own, in step; their results in the same order.
+class Crew(Generic[T]):
+    """Operations under way, each about a session of its own, each at a step of its own.
 
     They may ask, ask all, hedge (which then asks all) and tell. A node that gives no answer gives none to any of them.
     """
-    running = dict(enumerate(operations))
-    inputs: dict[int, Any] = dict.fromkeys(running)
-    results: dict[int, T] = {}
-    while running:
-        effects: dict[int, Effect] = {}
-        for index, operation in list(running.items()):
+
+    def __init__(self) -> None:
+        self._started = 0
+        self._running: list[tuple[int, Operation[T], Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, operations: Iterable[Operation[T]]) -> None:
+        """They take their first step with the next round."""
+        for operation in operations:
+            self._running.append((self._started, operation, None))
+            self._started += 1
+
+    def round(self) -> Operation[list[tuple[int, T]]]:
+        """Everybody's next step. Which have come to their end, counted in the order of their start, and in what."""
+        over: list[tuple[int, T]] = []
+        waiting: list[tuple[int, Operation[T], Effect]] = []
+        asks: list[Ask] = []
+        for number, operation, value in self._running:
             try:
-                effects[index] = operation.send(inputs[index])
+                effect = operation.send(value)
             except StopIteration as stop:
-                results[index] = stop.value
-                del running[index]
-        asks = {index: asks_of(effect) for index, effect in effects.items()}
-        replies = yield from _asked([ask for each in asks.values() for ask in each])
-        answers = iter(replies)
-        for index, effect in effects.items():
-            own = tuple(next(answers) for _ in asks[index])
-            inputs[index] = _input_of(effect, own)
-    return [results[index] for index in range(len(operations))]
+                over.append((number, stop.value))
+                continue
+            waiting.append((number, operation, effect))
+            asks += asks_of(effect)
+        replies = iter((yield from _asked(asks)))
+        self._running = [(number, operation, _input_of(effect, replies)) for number, operation, effect in waiting]
+        return over
+
+
+def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+    """Run `operations` in step; their results in the same order."""
+    crew = Crew[T]()
+    crew.start(operations)
+    results: dict[int, T] = {}
+    while crew:
+        results.update((yield from crew.round()))
+    return [results[number] for number in range(len(operations))]
 
 
 def asks_of(effect: Effect) -> tuple[Ask, ...]:
@@ -52,13 +75,15 @@ def asks_of(effect: Effect) -> tuple[Ask, ...]:
     raise TypeError(f"{type(effect).__name__} cannot be done together with others")
 
 
-def _input_of(effect: Effect, replies: tuple[Reply, ...]) -> Any:
+def _input_of(effect: Effect, replies: Iterator[Reply]) -> Any:
+    """What `effect` is sent back, of the replies to everybody's asks in their order."""
     match effect:
         case Ask():
-            return replies[0]
+            return next(replies)
         case Tell():
+            next(replies)
             return None
-    return replies
+    return tuple(next(replies) for _ in asks_of(effect))
 
 
 def _asked(asks: Sequence[Ask]) -> Operation[list[Reply]]:
@@ -87,18 +112,37 @@ def _calls(asks: Sequence[Ask], places: list[int]) -> tuple[SessionCall, ...]:
 
 def _parcels(asks: Sequence[Ask]) -> Iterable[tuple[str, list[int]]]:
     """Places in `asks` by node, no more in one than fit into a message."""
-    open_parcels: dict[str, tuple[list[int], int]] = {}
-    for place, (node, call) in enumerate(asks):
-        places, size = open_parcels.get(node, ([], 0))
+    open_parcels: dict[str, list[int]] = {}
+    sizes: dict[str, int] = {}
+    for place, ask in enumerate(asks):
+        node, call = ask.node, ask.call
         weight = _weight(call)
-        if places and (len(places) >= CALLS_MAX or size + weight > BYTES_MAX):
-            yield node, places
-            places, size = [], 0
-        open_parcels[node] = ([*places, place], size + weight)
-    for node, (places, _) in open_parcels.items():
-        yield node, places
+        places = open_parcels.get(node)
+        if places is None or len(places) >= CALLS_MAX or sizes[node] + weight > BYTES_MAX:
+            if places:
+                yield node, places
+            places = open_parcels[node] = []
+            sizes[node] = 0
+        places.append(place)
+        sizes[node] += weight
+    yield from open_parcels.items()
 
 
 def _weight(call: Call) -> int:
     record = getattr(call, "record", None)
     return 256 if record is None else 256 + size_of(record)
+
+
+def pieces_of(call: Call) -> Sequence[Call]:
+    """What a node carries out one by one instead of `call`, so that others get their turn in between."""
+    if not isinstance(call, Many) or len(call.calls) <= PIECE_MAX:
+        return (call,)
+    return [Many(call.calls[first : first + PIECE_MAX]) for first in range(0, len(call.calls), PIECE_MAX)]
+
+
+def joined(replies: Sequence[Reply]) -> Reply:
+    """The reply to a call, of those to its pieces."""
+    if len(replies) == 1:
+        return replies[0]
+    failed = next((reply for reply in replies if not isinstance(reply, Each)), None)
+    return failed or Each(tuple(reply for each in replies if isinstance(each, Each) for reply in each.replies))

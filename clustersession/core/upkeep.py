@@ -25,6 +25,7 @@ class Heard(NamedTuple):
     sender: Member
     members: tuple[Member, ...]
     told_all: bool
+    switch: bytes = b""
 
 
 class Silent(NamedTuple):
@@ -40,12 +41,12 @@ def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat], bars: Callable
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
-        applied = yield from _all_met(me, peer, reply.hints)
+        applied = not reply.hints or (yield from _all_met(me, peer, reply.hints))
         if applied and not reply.pending and reply.bars and reply.bars != bars():
             applied = yield from barred(me, peer)
         if not applied or not reply.pending:
-            return Heard(reply.sender, reply.members, applied and not reply.pending)
-    return Heard(reply.sender, reply.members, told_all=False)
+            return Heard(reply.sender, reply.members, applied and not reply.pending, reply.switch)
+    return Heard(reply.sender, reply.members, told_all=False, switch=reply.switch)
 
 
 def barred(me: str, peer: str) -> Operation[bool]:

@@ -21,6 +21,7 @@ HELLO: Final = b"POST /v1/hello"
 
 _BATCHES: Final[dict[type[Message], bytes]] = {
     calls.Heartbeat: b"POST /v1/members",
+    calls.Examine: b"POST /v1/members",
     calls.Confirm: b"POST /v1/digests",
     calls.Inventory: b"POST /v1/digests",
     calls.Many: b"POST /v1/records",

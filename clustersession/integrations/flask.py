@@ -6,7 +6,8 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, current_app, has_request_context
+from flask import request as flask_request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
@@ -15,7 +16,8 @@ from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
 from ..config import Config
 from ..errors import ConflictingWrite, LateWrite, SessionLocked, SessionUnavailable
 from ..middleware.assembly import EngineSource, OldSessions, Settings
-from ..runtime.headers import SessionHeaders, joined
+from ..middleware.old_side import OLD, Shadowed, check_old, is_kept
+from ..runtime.headers import SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
 from ..runtime.users import Users
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ..runtime.engine import Engine
 
 EXTENSION: Final = "clustersession"
+SHADOWED: Final = "clustersession.shadowed"
 CHANGED_MEANWHILE: Final = "The session was changed by another request meanwhile. Please repeat the request."
 _SETTINGS: Final = (
     "PERMANENT_SESSION_LIFETIME",
@@ -162,9 +165,11 @@ class ClusterSession:
         return sessions.users
 
     def init_app(self, app: Flask) -> None:
-        source = InterfaceSource(app, app.session_interface) if self._adopt is True else self._adopt or None
-        interface = ClusterSessionInterface(self._config, source)
-        if interface.sessions_of(app).config.mode != "off":
+        old = app.session_interface
+        source = InterfaceSource(app, old) if self._adopt is True else self._adopt or None
+        interface = ClusterSessionInterface(self._config, source, old)
+        config = interface.sessions_of(app).config
+        if config.mode != "off" or config.mode_switch:
             app.session_interface = interface
 
 
@@ -177,6 +182,7 @@ class AppSessions:
         self._old = None if source is None else OldSessions(source, PERMANENT)
         self._source = EngineSource(config or self._base, framework="Flask", old=self._old)
         self.users = Users(self.engine, HttpSessionUnavailable)
+        self.keeps_old = is_kept(self.config)
         self._settings = itemgetter(*(key for key in _SETTINGS if key in app.config))
         self._follow(self._settings(app.config))
 
@@ -215,17 +221,26 @@ class ClusterSessionInterface(SessionInterface):
     """What Flask calls; `app.session_interface = ClusterSessionInterface()` does too. Opening does no IO: the session loads
     when the app first looks at it."""
 
-    def __init__(self, config: Settings = None, source: Source | None = None) -> None:
-        self._config, self._source = config, source
+    def __init__(self, config: Settings = None, source: Source | None = None, old: SessionInterface | None = None) -> None:
+        """`old`: what decides in the modes `off` and `shadow`."""
+        self._config, self._source, self._old = config, source, old
 
     def sessions_of(self, app: Flask) -> AppSessions:
         sessions = app.extensions[EXTENSION] = AppSessions(app, self._config, self._source)
+        check_old(sessions.config, known=self._old is not None, adopts=self._source is not None)
         return sessions
 
-    def open_session(self, app: Flask, request: Request) -> FlaskSession:
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         sessions: AppSessions = app.extensions.get(EXTENSION) or self.sessions_of(app)
+        engine = sessions.engine()
         cookie = request.environ.get("HTTP_COOKIE")
-        visit = sessions.engine().visit((cookie,) if cookie else (), blocking=True, session_type=FlaskSession)
+        fields = (cookie,) if cookie else ()
+        if self._old is not None and sessions.keeps_old and (mode := engine.mode_of(fields)) in OLD:
+            if mode == "shadow":
+                shadowed = request.environ[SHADOWED] = Shadowed(engine, fields)
+                shadowed.before()
+            return self._old.open_session(app, request)
+        visit = engine.visit(fields, blocking=True, session_type=FlaskSession)
         visit.origin = request.environ
         session = visit.session
         assert isinstance(session, FlaskSession)
@@ -234,7 +249,9 @@ class ClusterSessionInterface(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Called before the response starts. What cannot be saved replaces the response: raised here it would be a 500."""
-        assert isinstance(session, FlaskSession)
+        if not isinstance(session, FlaskSession):
+            self._old_saved(app, session, response)
+            return
         visit = session.visit
         if visit is None:
             return  # an error page after a save that failed
@@ -257,6 +274,15 @@ class ClusterSessionInterface(SessionInterface):
         if headers.vary:
             _add(response, headers)
 
+    def _old_saved(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        assert self._old is not None, "it has opened the session"
+        self._old.save_session(app, session, response)
+        shadowed: Shadowed | None = flask_request.environ.pop(SHADOWED, None)
+        if shadowed is not None:
+            for text in response.headers.getlist("Set-Cookie"):
+                shadowed.note(text)
+            shadowed.after()
+
 
 def _saved(sessions: AppSessions, session: FlaskSession, visit: Visit) -> SessionHeaders:
     if session.accessed and session.loaded:
@@ -266,7 +292,11 @@ def _saved(sessions: AppSessions, session: FlaskSession, visit: Visit) -> Sessio
             visit.slides = sessions.refreshes or session.modified
         if visit.pending():
             sessions.store(visit)
-    return visit.headers()
+    return visit.headers(_asked_plain)
+
+
+def _asked_plain() -> bool:
+    return has_request_context() and is_plain(flask_request.scheme, flask_request.headers.get("X-Forwarded-Proto"))
 
 
 def _save_rest(sessions: AppSessions, visit: Visit) -> None:

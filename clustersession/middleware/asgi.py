@@ -7,12 +7,13 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
 from ..runtime.engine import Engine
-from ..runtime.headers import Header, SessionHeaders, joined
+from ..runtime.headers import Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..runtime.session import RequestSession
 from ..sources.source import Source
-from .assembly import EngineSource, OldSessions, Settings, off_app
+from .assembly import EngineSource, OldSessions, Settings
+from .old_side import OLD, OldSide, Shadowed
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -33,7 +34,7 @@ class SessionMiddleware:
     and 409, to be repeated.
 
     `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
-    the session middleware that the app had; it runs in place of this one where CLUSTERSESSION_MODE is off.
+    the session middleware that the app had; it decides where CLUSTERSESSION_MODE is off or shadow.
     """
 
     session_type: type[RequestSession] = RequestSession
@@ -48,7 +49,7 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self._engine = EngineSource(config, framework="ASGI", old=None if adopt is None else OldSessions(adopt))
-        self._before = off_app(self._engine.config, app, before)
+        self._old = OldSide.of(self._engine.config, app, before, adopts=adopt is not None)
 
     def engine(self) -> Engine:
         """Opened now if there was no request yet in this process; that may take a moment."""
@@ -62,11 +63,18 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if self._before is not None:
-            await self._before(scope, receive, send)
+        old = self._old
+        if old is not None and old.always_off:
+            await old.app(scope, receive, send)
             return
         engine = self._engine() if self._engine.is_open else await self._engine.opened()
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        if old is not None and (mode := engine.mode_of(cookies)) in OLD:
+            if mode == "off" or scope["type"] != "http":
+                await old.app(scope, receive, send)
+            else:
+                await _shadowed(old.app, Shadowed(engine, cookies), scope, receive, send)
+            return
         visit = engine.visit(cookies, blocking=False, session_type=self.session_type)
         visit.origin = scope
         if not visit.load_here():
@@ -121,7 +129,12 @@ class _Exchange:
         visit = self._visit
         if visit.pending():
             await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
-        return visit.headers()
+        return visit.headers(self._is_plain)
+
+    def _is_plain(self) -> bool:
+        fields: Iterable[tuple[bytes, bytes]] = self._scope["headers"]
+        forwarded = next((value.decode("latin-1") for name, value in fields if name == b"x-forwarded-proto"), None)
+        return is_plain(self._scope.get("scheme", "http"), forwarded)
 
     async def finish(self) -> None:
         """The app has returned: save what it has changed since the response started."""
@@ -155,3 +168,18 @@ def _joined(headers: Iterable[tuple[bytes, bytes]], session: SessionHeaders) -> 
         return [*raw, (b"vary", b"Cookie")]
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in joined(pairs, session)]
+
+
+async def _shadowed(app: App, shadowed: Shadowed, scope: Scope, receive: Receive, send: Send) -> None:
+    """The app of before, with a copy of its session in the cluster when its response has been sent."""
+
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            for name, value in message.get("headers", ()):
+                if name.lower() == b"set-cookie":
+                    shadowed.note(value.decode("latin-1"))
+        await send(message)
+
+    await shadowed.abefore()
+    await app(scope, receive, noting)
+    await shadowed.aafter()

@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias
 
 from .. import hostclock
 from ..config import Config, CookieConfig, Lifetimes
 from ..core.calls import Call, Reply, Unreachable
 from ..core.keyring import KeyRing
 from ..core.node import Member
-from ..errors import ConfigError
 from ..node.spawn import ensure_node
 from ..ports import Outgoing, Store
 from ..runtime.adoption import Adoption
@@ -41,7 +40,6 @@ START_ONE: Final = (
 _LOOK_EVERY_S: Final = 0.02
 log: Final = logging.getLogger("clustersession")
 
-A = TypeVar("A")
 Settings: TypeAlias = Config | Engine | None
 """What a middleware can be given: nothing (the environment decides), settings, or a ready engine (as tests have it)."""
 
@@ -51,19 +49,6 @@ class OldSessions(NamedTuple):
 
     source: Source
     permanent_key: str | None = None
-
-
-def off_app(config: Config, app: A, before: Callable[[A], A] | None) -> A | None:
-    """The app in the session middleware it had, where this host is in mode `off`. Raises `ConfigError` if that is not known."""
-    if config.mode != "off":
-        return None
-    if before is None:
-        raise ConfigError(
-            "CLUSTERSESSION_MODE",
-            "it is 'off', and the app's session middleware of before is not known",
-            "Give ours `before=lambda app: ...` that makes it, or take ours out.",
-        )
-    return before(app)
 
 
 class EngineSource:
@@ -196,6 +181,8 @@ def _assembled(config: Config) -> Backplane:
         tls=config.tls,
     )
     blocking, asynchronous = BlockingTransport(wiring), AsyncioTransport(wiring)
+    counters.hand_in_to(store)
+    atexit.register(counters.close)
     atexit.register(_hang_up, blocking, asynchronous)
     return Backplane.of(host, ring, blocking, asynchronous, counters, entropy, start_node)
 

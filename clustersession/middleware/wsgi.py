@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import LateWrite, SessionUnavailable
-from ..runtime.headers import NOTHING, Header, SessionHeaders, joined
+from ..runtime.headers import NOTHING, Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..sources.source import Source
-from .assembly import EngineSource, OldSessions, Settings, off_app
+from .assembly import EngineSource, OldSessions, Settings
+from .old_side import OLD, OldSide, Shadowed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +33,7 @@ class SessionMiddleware:
     An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503 and 409, to be repeated.
 
     `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
-    the session middleware that the app had; it runs in place of this one where CLUSTERSESSION_MODE is off.
+    the session middleware that the app had; it decides where CLUSTERSESSION_MODE is off or shadow.
     """
 
     def __init__(
@@ -45,21 +46,27 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self._engine = EngineSource(config, framework="WSGI", old=None if adopt is None else OldSessions(adopt))
-        self._before = off_app(self._engine.config, app, before)
+        self._old = OldSide.of(self._engine.config, app, before, adopts=adopt is not None)
 
     def engine(self) -> Engine:
         """Opened now if there was no request yet in this process; that may take a moment."""
         return self._engine()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._before is not None:
-            return self._before(environ, start_response)
+        old = self._old
+        if old is not None and old.always_off:
+            return old.app(environ, start_response)
         engine: Engine = self._engine()
         cookie = environ.get("HTTP_COOKIE")
-        visit = engine.visit((cookie,) if cookie else (), blocking=True)
+        fields = (cookie,) if cookie else ()
+        if old is not None and (mode := engine.mode_of(fields)) in OLD:
+            if mode == "off":
+                return old.app(environ, start_response)
+            return _shadowed(old.app, Shadowed(engine, fields), environ, start_response)
+        visit = engine.visit(fields, blocking=True)
         visit.origin = environ
         environ[SESSION] = visit.session
-        response = _Response(engine, visit, start_response)
+        response = _Response(engine, visit, environ, start_response)
         body: Iterable[bytes] = ()
         try:
             body = self.app(environ, response.start)
@@ -80,8 +87,8 @@ class SessionMiddleware:
 class _Response:
     """Holds the app's `start_response` back until its session is saved."""
 
-    def __init__(self, engine: Engine, visit: Visit, start_response: StartResponse) -> None:
-        self._engine, self._visit, self._start_response = engine, visit, start_response
+    def __init__(self, engine: Engine, visit: Visit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self._engine, self._visit, self._environ, self._start_response = engine, visit, environ, start_response
         self._head: tuple[str, list[Header], _ExcInfo | None] | None = None
         self._session = NOTHING
         self._write: _Write | None = None  # the server's, once its start_response was called
@@ -108,8 +115,11 @@ class _Response:
         visit.check_answer(int(self._head[0][:3]))
         if visit.pending():
             self._engine.blocking.run(visit.carry_out(), visit.budget)
-        self._session = visit.headers()
+        self._session = visit.headers(self._is_plain)
         self._begin(self._session)
+
+    def _is_plain(self) -> bool:
+        return is_plain(self._environ.get("wsgi.url_scheme", "http"), self._environ.get("HTTP_X_FORWARDED_PROTO"))
 
     def _begin(self, session: SessionHeaders) -> None:
         assert self._head is not None
@@ -194,3 +204,34 @@ def _close(body: Iterable[bytes]) -> None:
     close: Callable[[], object] | None = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+def _shadowed(
+    app: WSGIApplication, shadowed: Shadowed, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """The app of before, with a copy of its session in the cluster when the body has been sent."""
+
+    def start(status: str, headers: list[Header], exc_info: _ExcInfo | None = None) -> _Write:
+        for name, value in headers:
+            if name.lower() == "set-cookie":
+                shadowed.note(value)
+        return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+    shadowed.before()
+    return _Copied(app(environ, start), shadowed)
+
+
+class _Copied:
+    """The body of an app of before."""
+
+    def __init__(self, body: Iterable[bytes], shadowed: Shadowed) -> None:
+        self._body, self._shadowed = body, shadowed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            _close(self._body)
+        finally:
+            self._shadowed.after()

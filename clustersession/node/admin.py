@@ -1,4 +1,5 @@
-"""The control listener: /healthz, /readyz, /metrics, /status and /explain/HANDLE over plain HTTP, no value of any session.
+"""The control listener: /healthz, /readyz, /metrics, /status, /doctor and /explain/HANDLE over plain HTTP, no value of any
+session.
 
 Open on loopback; anywhere else every request needs `Authorization: Bearer <token>`, and without a token it does not start.
 """
@@ -16,6 +17,7 @@ import httptools
 
 from ..config import Address
 from ..core.record import Key
+from ..core.switch import ALL, MODES
 from ..errors import ConfigError
 from ..settings import check_admin, is_loopback
 from .explaining import PATH, key_in
@@ -25,19 +27,22 @@ REQUEST_BYTES_MAX: Final = 8 * 1024
 REQUEST_S_MAX: Final = 5.0
 CONNECTIONS_MAX: Final = 32
 ACCEPT_TURNS: Final = 4  # of the event loop, from a connection that is accepted until it is one of ours
+MODE: Final = b"/mode/"
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 
 
 class Sources(NamedTuple):
     """Where the answers come from, asked for each request. `ready` gives the reason too; a counter is named `..._total`.
-    `explain` gives JSON."""
+    `explain` and `doctor` give JSON."""
 
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], tuple[bool, str]]
     counters: Callable[[], Mapping[str, int | float]]
     drain: Callable[[], object]
     explain: Callable[[Key], Awaitable[bytes]]
+    doctor: Callable[[], Awaitable[bytes]]
+    switch: Callable[[str, int], object]
 
 
 class Answer(NamedTuple):
@@ -110,8 +115,10 @@ class AdminListener:
         if request.path == b"/drain" and request.method == b"POST":
             self._sources.drain()
             return Answer(HTTPStatus.ACCEPTED, "draining; /status says what is owed\n")
+        if request.path.startswith(MODE) and request.method == b"POST":
+            return self._switched(request.path.removeprefix(MODE))
         if request.method != b"GET":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here, and POST /drain\n")
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here, POST /drain and POST /mode/MODE/PERCENT\n")
         if request.path.startswith(PATH):
             return await self._explained(key_in(request.path))
         match request.path:
@@ -125,7 +132,19 @@ class AdminListener:
                 return Answer(HTTPStatus.OK, exposition(samples), CONTENT_TYPE)
             case b"/status":
                 return Answer(HTTPStatus.OK, json.dumps(self._sources.status()) + "\n", _JSON)
-        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics, /status and /explain/HANDLE\n")
+            case b"/doctor":
+                return Answer(HTTPStatus.OK, (await self._sources.doctor()).decode() + "\n", _JSON)
+        return Answer(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz, /metrics, /status, /doctor and /explain/HANDLE\n")
+
+    def _switched(self, words: bytes) -> Answer:
+        """`words`: the mode, and the per cent of the sessions."""
+        mode, _, percent = words.decode("ascii", "replace").partition("/")
+        if mode not in MODES or not percent.isdecimal() or int(percent) > ALL:
+            return Answer(HTTPStatus.BAD_REQUEST, f"a mode is one of {', '.join(MODES)}, and per cent a number from 0 to {ALL}\n")
+        self._sources.switch(mode, int(percent))
+        return Answer(
+            HTTPStatus.ACCEPTED, f"switched to {mode}, {percent} per cent; the other nodes hear of it with their heartbeats\n"
+        )
 
     async def _explained(self, key: Key | None) -> Answer:
         if key is None:

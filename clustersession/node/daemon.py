@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -24,20 +25,26 @@ from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..runtime.keys import CurrentSealer
+from ..runtime.switching import ModeSwitch
 from ..settings import RingSource, check_same_secret, process_environ, ring_fingerprint
 from ..store import LmdbStore, NodeLock, open_store, place_for
 from ..transport.asynchronous import AsyncioTransport
 from ..transport.server import PeerServer
 from ..transport.wiring import Wiring
 from .admin import AdminListener, Sources
+from .chronicle import Chronicle
 from .discovery import Seeds, advertised
+from .doctor import Doctor
 from .draining import Orders, drained
+from .examining import Examiner
 from .explaining import Explainer
 from .heart import Heart
 from .mending import Mending
 from .notify import READY, announce
+from .touring import Tours
 
 AWAY_MAX_S: Final = 24 * 3600.0  # tombstones are kept for 25 h: who was away for longer may have missed one
+COLLECTOR: Final = (20_000, 20, 20)  # of Python's cycles; the default is (700, 10, 10)
 log: Final = logging.getLogger("clustersession.node")
 
 
@@ -63,10 +70,20 @@ def run(config: Config, *, drains: bool = True) -> int:
     if not lock.acquire():
         raise StoreRefused(f"process {lock.holder()} is already the node of {place}; two must never run on one set of files")
     try:
-        return asyncio.run(_Node(config, store, drains=drains).run())
+        node = _Node(config, store, drains=drains)
+        _spare_collector()
+        return asyncio.run(node.run())
     finally:
         store.close()
         lock.release()
+
+
+def _spare_collector() -> None:
+    """What is loaded stays until the end, and records hold no cycles: to look for cycles in all of it every few hundred records
+    would take a fifth of the time of a repair, and 20 ms at a time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR)
 
 
 class _Node:
@@ -87,9 +104,12 @@ class _Node:
             limits=config.limits,
             timeouts=config.timeouts,
         )
+        self.switch = ModeSwitch(store, self.ring, config.cluster)
         self._discard_old(store)
+        self.chronicle = Chronicle(store, self.counters, hostclock.now)
         self.keeper: Keeper | None = None
         self.heart: Heart | None = None
+        self.examiner: Examiner | None = None
 
     def _discard_old(self, store: LmdbStore) -> None:
         away = hostclock.now() - self.host.board.tick
@@ -102,20 +122,24 @@ class _Node:
     async def run(self) -> int:
         orders = Orders()
         wiring = self._wiring()
-        server = PeerServer(lambda call, source: self._keeper().on_call(call, source), wiring)
+        server = PeerServer(lambda call, source: self._examiner().on_call(call, source), wiring)
         address = await self._listening(server)
         me = self._member(address)
-        self.keeper = Keeper(self.host, me, self.config.timeouts)
+        self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch)
         transport = AsyncioTransport(wiring)
         driver = AsyncDriver(self.host, transport, transport.hedge_delay)
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
         seeds = Seeds(self.config.peers)
         self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
-        admin = await self._admin(orders, Explainer(self.keeper, driver))
+        tours = Tours(self.keeper, driver)
+        self.examiner = Examiner(self.config, self.keeper, tours, self.chronicle, self.ring, self.heart)
+        doctor = Doctor(self.config.cluster, self.keeper, self.examiner, transport)
+        admin = await self._admin(orders, Explainer(self.keeper, driver), doctor)
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
             return await self._serve(orders, self.heart)
         finally:
+            await tours.close()
             await server.stop()
             await transport.close()
             if admin is not None:
@@ -125,11 +149,12 @@ class _Node:
         """Until it is told to end, and nothing is owed then or time is up. A fault in the heart ends it at once."""
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(heart.run())
+            recording = group.create_task(self.chronicle.run())
             ready = group.create_task(heart.ready.wait())
             await self._announced(orders, ready)
             code = await self._ended(orders, heart)
-            beating.cancel()
-            ready.cancel()
+            for task in (beating, recording, ready):
+                task.cancel()
         return code
 
     async def _announced(self, orders: Orders, ready: asyncio.Task[bool]) -> None:
@@ -160,6 +185,10 @@ class _Node:
             tls=config.tls,
         )
 
+    def _examiner(self) -> Examiner:
+        assert self.examiner is not None, "the server listens before the examiner exists, but its loop runs only after"
+        return self.examiner
+
     def _keeper(self) -> Keeper:
         assert self.keeper is not None, "the server listens before the keeper exists, but its loop runs only after"
         return self.keeper
@@ -178,16 +207,24 @@ class _Node:
 
     # --- the control listener ----------------------------------------------------------------------------------------------
 
-    async def _admin(self, orders: Orders, explain: Explainer) -> AdminListener | None:
+    async def _admin(self, orders: Orders, explain: Explainer, doctor: Doctor) -> AdminListener | None:
         if self.config.admin_listen is None:
             return None
         admin = AdminListener(
             self.config.admin_listen,
             self.config.admin_token,
-            Sources(self._status, self._ready, self._samples, orders.leave.set, explain),
+            Sources(self._status, self._ready, self._samples, orders.leave.set, explain, doctor, self._switch_to),
         )
         await admin.start()
         return admin
+
+    def _ordered(self) -> Mapping[str, Any] | None:
+        switch = self.switch.current()
+        return None if switch is None else {name: getattr(switch, name) for name in switch.__struct_fields__}
+
+    def _switch_to(self, mode: str, percent: int) -> None:
+        switch = self.switch.order(mode, percent, time.time(), self.config.node)
+        log.warning("the cluster was switched here to %s, %d per cent (order %d)", mode, percent, switch.serial)
 
     def _ready(self) -> tuple[bool, str]:
         assert self.heart is not None
@@ -203,14 +240,17 @@ class _Node:
             "converged": keeper.view().converged,
             "leaving": keeper.leaving,
             "debt": self._debt(),
+            "mode": self.switch.in_force(self.config),
+            "switch": self._ordered(),
             "members": [_described(member, self.ring()) for member in keeper.view().members.values()],
             "store": stats._asdict(),
+            "refused": self.chronicle.refused(),
         }
 
     def _debt(self) -> int | None:
         """Sessions that still need this node for their second copy; None while that is not known."""
         assert self.heart is not None
-        return self.heart.mending.duty.debt
+        return self.heart.debt()
 
     def _samples(self) -> Mapping[str, int | float]:
         stats = self.host.store.stats()

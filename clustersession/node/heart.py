@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from ..config import Timeouts
-from ..core.calls import Beat
+from ..config import Address, Timeouts
+from ..core.calls import Beat, Unreachable
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
 from ..core.upkeep import Heard
@@ -51,6 +51,7 @@ class Heart:
         self._greeted = asyncio.Event()
         self._unsynced_at: float | None = None
         self.ready = asyncio.Event()
+        self.unmet: dict[str, str] = {}  # addresses of seeds where no member was found, and why
 
     @property
     def host(self) -> Host:
@@ -63,6 +64,10 @@ class Heart:
             group.create_task(self._sync_for_ever())
             group.create_task(self._sweep_for_ever())
             group.create_task(self.mending.run())
+
+    def debt(self) -> int | None:
+        """Sessions that still need this node for their second copy; None while that is not known."""
+        return self.mending.duty.debt
 
     def readiness(self) -> tuple[bool, str]:
         """Whether a balancer should send requests here, and why not. Never false for long: nobody may take out the last host."""
@@ -117,23 +122,27 @@ class Heart:
         """Meet the seeds that are no members yet: who they are is learnt from their answer."""
         known = {(member.host, member.port) for member in self._keeper.view().members.values() if member.state is not State.DEAD}
         addresses = await self._seeds.addresses(self.host.clock())
-        await asyncio.gather(*(self._meet(host, port) for host, port in addresses - known - self._own_addresses))
+        strangers = addresses - known - self._own_addresses
+        failed = await asyncio.gather(*(self._meet(host, port) for host, port in strangers))
+        self.unmet = {str(Address(host=h, port=p)): why for (h, p), why in zip(strangers, failed, strict=True) if why}
         self._greeted.set()
 
-    async def _meet(self, host: str, port: int) -> None:
+    async def _meet(self, host: str, port: int) -> str | None:
+        """Why nobody was met there."""
         stranger = Member("", host, port, 0)
         sent = self.host.clock()
         deadline = asyncio.get_running_loop().time() + self._timeouts.request_s
         reply = await self._transport.ask(stranger, self._keeper.heartbeat(), deadline)
         if not isinstance(reply, Beat):
-            return
+            return reply.why if isinstance(reply, Unreachable) else type(reply).__name__.lower()
         if reply.sender.identity == self.host.me:
             self._met_itself(host, port, reply.sender)
-            return
+            return None
         # its hints are taken with the first heartbeat to it as a member, so this one grants no lease
         self._keeper.after_beat(reply.sender.identity, sent, Heard(reply.sender, reply.members, told_all=False))
         self._keeper.tick()  # the workers know the new member at once
         log.info("met %s at %s:%d", reply.sender.identity, host, port)
+        return None
 
     def _met_itself(self, host: str, port: int, sender: Member) -> None:
         self._own_addresses.add((host, port))

@@ -158,7 +158,7 @@ class Adoption:
         dead = None if principal is None else (yield from self.ended_before(engine, principal, legacy))
         if dead is not None:
             return Found(dead)
-        session = self._record(engine, claims[0].session, legacy, items)
+        session = self.record_of(engine, claims[0].session, legacy, items)
         if waiting:
             session = self._until_its_user_comes(engine, session, legacy)
         adopted = yield from adopt(engine.cluster(), claims, session, self.guard(engine, claims[0]))
@@ -221,10 +221,10 @@ class Adoption:
                 return Found(dead)
         token = new_token(engine)
         key = store_key(token)
-        record = self._record(engine, key, legacy, items)
+        record = self.record_of(engine, key, legacy, items)
         return Found((yield from kept(engine.cluster(), key, record)), token)
 
-    def _record(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes]) -> Record:
+    def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes]) -> Record:
         """Ages are carried over; an absolute limit counts from when the session really began."""
         now, clock = engine.now(), time()
         created = now - max(0.0, clock - (legacy.created or legacy.stamped or clock))
@@ -242,6 +242,10 @@ class Adoption:
             shared=legacy.id is not None,
         )
         return record.but(principal=principal, auth_time=None if principal is None else created)
+
+    def token_for(self, engine: Engine, purpose: bytes, name: bytes) -> bytes:
+        """The token of what is kept under the old system's `name` for something, the same on all hosts."""
+        return self._derived(engine.ring(), _kids(engine)[0], purpose, name)
 
     def principal(self, engine: Engine, items: Mapping[str, bytes]) -> str | None:
         """Who is logged in, as our session would say."""

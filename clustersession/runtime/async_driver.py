@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from asyncio import sleep, to_thread
+from asyncio import create_task, sleep, to_thread
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from ..core.calls import Reply
 from ..core.effects import Ask, Operation, Outside, Wait
+from ..core.together import joined, pieces_of
 from ..ports import AsyncTransport, Outgoing
 from .budget import Budget
 from .host import Host
@@ -44,7 +47,8 @@ class AsyncDriver:
                     return await self.transport.ask(step.member, step.call, budget.deadline())
             case Exchange():
                 with budget:
-                    return step.answered(await self.transport.exchange(step.batch, budget.deadline(), step.enough))
+                    exchanged = self.transport.exchange(step.batch, budget.deadline(), step.enough)
+                    return step.answered(await (self._meanwhile(exchanged, step) if step.own else exchanged))
             case Notice():
                 self.transport.tell(step.member, step.call)
                 return None
@@ -55,3 +59,18 @@ class AsyncDriver:
             case Outside():
                 return await to_thread(step.work)
         return step
+
+    async def _meanwhile(self, exchanged: Coroutine[Any, Any, list[Reply | None]], step: Exchange) -> list[Reply | None]:
+        """What this host has to do itself, piece by piece: in between others get their turn."""
+        peers = create_task(exchanged)
+        try:
+            for place, call in step.own:
+                replies = []
+                for piece in pieces_of(call):
+                    await sleep(0)
+                    await sleep(0)  # the loop looks for requests after the first, and answers them before the second is over
+                    replies.append(self._handle(piece))
+                step.replies[place] = joined(replies)
+            return await peers
+        finally:
+            peers.cancel()

@@ -8,10 +8,9 @@ from typing import Final
 import msgspec
 
 from ..core.bars import Bar, decode_bar, digest_of, encode_bar, group_of
-from ..core.record import Key, Record
+from ..core.record import Key, Record, is_user
 from ..core.replica import TOMBSTONE_KEPT_S
 from ..core.sealing import Sealer
-from ..core.values import HIDDEN
 from ..ports import Entropy, Store
 from .cache import BoundedCache
 
@@ -44,7 +43,7 @@ class KnownBars:
     def group(self, record: Record) -> bytes | None:
         """Where the store's index has a record. Also where it only points to, as it may be called back to life."""
         user = record.principal
-        return None if not user or record.ended is not None or user[0] == HIDDEN else group_of(self.labels(user)[0])
+        return group_of(self.labels(user)[0]) if user and record.ended is None and is_user(user) else None
 
     def is_of(self, record: Record, labels: tuple[bytes, ...]) -> bool:
         """Whether it is a session of the user that has these labels."""
@@ -54,7 +53,7 @@ class KnownBars:
     def against(self, key: Key, record: Record) -> bool:
         """Whether what has come here of a session has been ended by a bar."""
         user = record.principal
-        if not user or record.ended is not None or self._store.board(VERSION) is None:
+        if not user or record.ended is not None or not is_user(user) or self._store.board(VERSION) is None:
             return False
         return any(bar.ends(key, record) for label in self.labels(user) for bar in self._under(label))
 

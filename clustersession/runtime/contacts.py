@@ -76,9 +76,10 @@ class Contacts:
             for name in self._near_at
             if name in table.others and table.others[name].member.state is not State.ALIVE
         }
-        for name in {name for name, at in self._near_at.items() if now - at > REMEMBERED_S} - {name for name, _ in gone}:
+        old = [name for name, at in self._near_at.items() if now - at > REMEMBERED_S]
+        for name in set(old) - {name for name, _ in gone} if old else ():
             del self._near_at[name]
-        able = any(entry.member.recruitable for entry in table.others.values())
+        able = State.ALIVE in [entry.member.state for entry in table.others.values()]
         return frozenset(gone | {("", State.ALIVE)} if able else gone)
 
     def drawn(self, table: Table) -> set[str]:

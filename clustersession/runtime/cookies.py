@@ -11,12 +11,14 @@ from ..config import Config
 from ..core.cookie import delete_cookie, scan, set_cookie
 from ..core.keyring import Key, KeyRing
 from ..core.node import View
+from ..core.reasons import YOUNG_S, age_of, of_bad_id
 from ..core.record import Owners
-from ..core.session_id import IdContext, SessionId, encode, node_tag, outlived, verify
+from ..core.session_id import CLOCK_SKEW_S, IdContext, SessionId, encode, node_tag, outlived, verify
 from ..errors import BadSessionId
 from ..ports import Observer
 from .cache import BoundedCache
 from .host import Host
+from .refusals import Refusals
 
 TRIED_MAX: Final = 3  # cookies of our names in one request
 VERIFIED_KEPT: Final = 2048
@@ -55,6 +57,7 @@ class Cookies:
 
     def __init__(self, config: Config, host: Host, ring: Callable[[], KeyRing], observer: Observer) -> None:
         self._config, self._host, self.ring, self._observer = config.cookie, host, ring, observer
+        self.refusals = Refusals(observer)
         self._absolute_s = config.lifetimes.absolute_s if config.lifetimes_set else None
         self._port = config.listen.port
         self._contexts = {name: IdContext(config.cluster, name) for name in config.cookie.names}
@@ -78,7 +81,7 @@ class Cookies:
         if ticket is None:
             return None
         if self._absolute_s is not None and outlived(ticket.sid, time(), self._absolute_s):
-            self._observer.count("id_refused_outlived")
+            self.refusals.session("outlived", ticket.sid)
             return None
         if seen is None and len(fields) == 1 and len(fields[0]) <= FIELD_KEPT_CHARS_MAX:
             self._seen.put(fields[0], ticket)
@@ -109,11 +112,11 @@ class Cookies:
             return self._verify(*found[0])
         distinct = list(dict.fromkeys(found))
         if len(distinct) > TRIED_MAX:
-            self._observer.count("id_refused_ambiguous")
+            self._ambiguous(distinct)
             return None
         valid = [ticket for name, text in distinct if (ticket := self._verify(name, text)) is not None]
         if len({ticket.sid.key for ticket in valid}) > 1:
-            self._observer.count("id_refused_ambiguous")
+            self._ambiguous(distinct)
             return None
         return max(valid, key=lambda ticket: ticket.sid.floor, default=None)
 
@@ -123,10 +126,24 @@ class Cookies:
             try:
                 ticket = Ticket(name, verify(text, self.ring(), self._contexts[name]))
             except BadSessionId as error:
-                self._observer.count(f"id_refused_{error.reason}")
+                ring = self.ring()
+                code = of_bad_id(error.reason, text, ring, self._host.last_view.members)
+                self.refusals.text(code, text, ring.signing)
                 return None
             self._verified.put((name, text), ticket)
+            self._met(ticket.sid)
         return ticket
+
+    def _met(self, sid: SessionId) -> None:
+        """The first time that a cookie comes to this process. If none of the last minutes ever does, browsers do not keep it."""
+        age_s = age_of(sid, time())
+        if age_s < -CLOCK_SKEW_S:
+            self._observer.count("id_from_future")
+        elif age_s < YOUNG_S:
+            self._observer.count("id_returned")
+
+    def _ambiguous(self, found: list[tuple[str, str]]) -> None:
+        self.refusals.text("duplicate", "; ".join(text for _, text in found), self.ring().signing)
 
     def named_in(self, ticket: Ticket) -> tuple[str | None, str | None]:
         """The owners that an ID names, as far as they are members now."""
@@ -181,6 +198,11 @@ class Cookies:
         """Those that remove what a request came with: its ID, or else what has a name of ours in its Cookie fields."""
         names = [ticket.name] if ticket is not None else dict(scan(refused, self._config.names))
         return tuple(map(self.deleted, names))
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers send the cookie over HTTPS only."""
+        return self._config.secure
 
     @property
     def name(self) -> str:

@@ -58,9 +58,9 @@ class Duty:
         """The incarnations of others that are newer than when their copies were last compared with those here. A host that comes
         back without its files before it counts as dead is never missed; only its fellow owners can fill it again.
         """
-        found = {m.identity: m.incarnation for m in self.keeper.view().members.values() if m.reachable}
-        found.pop(self.keeper.host.me, None)
-        return {name: start for name, start in found.items() if start > self._starts.setdefault(name, start)}
+        found = [entry.member for entry in self.keeper.table.others.values() if entry.member.reachable]
+        known = self._starts
+        return {m.identity: m.incarnation for m in found if m.incarnation > known.setdefault(m.identity, m.incarnation)}
 
     @property
     def due(self) -> bool:
@@ -76,9 +76,10 @@ class Duty:
 
     @property
     def _pass_due(self) -> bool:
-        if self.keeper.host.clock() >= self._again_at:
+        if self.keeper.host.clock() >= self._again_at or self.keeper.states() != self._seen:
             return True
-        return self.keeper.states() != self._seen or not self._started_again().items() <= self._tried.items()
+        started = self._started_again()
+        return bool(started) and not started.items() <= self._tried.items()
 
     @property
     def _singles_due(self) -> bool:

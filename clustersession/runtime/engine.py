@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from ..config import Config
 from ..core.keyring import KeyRing
 from ..core.operations import Cluster
 from ..core.record import Key, Lifetime, Record, live_items
+from ..core.switch import ALL
 from ..errors import ClusterSessionError
 from ..ports import AsyncTransport, Entropy, Transport
 from .adopting import AdoptingVisit
@@ -25,13 +27,13 @@ from .mirroring import MirroringVisit
 from .outages import Outages
 from .pipeline import Visit
 from .session import RequestSession
+from .switching import ModeSwitch
 from .sync_driver import SyncDriver
 from .users import Users
 
 ITEMS_KEPT: Final = 2048
 NODE_LOOKED_AFTER_S: Final = 1.0  # how often a worker looks whether the host's node still runs
 NODE_SILENT_S: Final = 5.0
-HANDED_IN_AFTER_S: Final = 5.0
 log: Final = logging.getLogger("clustersession")
 
 
@@ -100,9 +102,10 @@ class Engine:
         self.outages = Outages()
         self.cookies = Cookies(config, shared.host, shared.ring, shared.counters)
         self.now = shared.host.clock
+        self._switch = ModeSwitch(shared.host.store, shared.ring, config.cluster)
         self._cluster = Cluster(self.host.view, config.min_copies, config.zone)
         self._items: BoundedCache[Key, tuple[Record, Mapping[str, bytes]]] = BoundedCache(ITEMS_KEPT)
-        self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node, shared.counters)
+        self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node)
 
     def visit(
         self,
@@ -116,12 +119,35 @@ class Engine:
             self._caretaker.look()
         ticket = self.cookies.ticket(cookie_fields)
         driver = self.blocking if blocking else None
-        if self.adoption is not None and (cookie_fields or self.config.mode == "mirror"):
+        if self.adoption is not None and (cookie_fields or self.mode == "mirror"):
             return self._with_old_cookie(self.adoption, ticket, cookie_fields, driver, session_type)
         visit = Visit(self, ticket, driver, session_type)
         if ticket is None and cookie_fields:
             visit.refused = cookie_fields
         return visit
+
+    @property
+    def mode(self) -> str:
+        """What this host's settings say, or what the cluster was switched to where it follows that."""
+        return self._switch.in_force(self.config)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether only a part of the sessions is in `mode`, and the old system has the rest."""
+        switch = self._switch.current() if self.config.mode_switch else None
+        return switch is not None and switch.percent != ALL
+
+    def mode_of(self, cookie_fields: Sequence[bytes | str]) -> str:
+        """The mode for one request. If only a part of the sessions was switched the rest is left to the old system: by the old
+        cookie, so that one cookie is always on one side; who has a session of ours already keeps it."""
+        switch = self._switch.current() if self.config.mode_switch else None
+        if switch is None or switch.percent == ALL or switch.mode == "off":
+            return self.mode
+        if switch.mode != "shadow" and self.cookies.named(cookie_fields):
+            return switch.mode
+        old = None if self.adoption is None else self.adoption.cookie_in(cookie_fields)
+        drawn = self.entropy.bytes(4) if old is None else hashlib.sha256(old.encode()).digest()[:4]
+        return switch.mode if int.from_bytes(drawn) % ALL < switch.percent else "off"
 
     def _with_old_cookie(
         self,
@@ -134,7 +160,7 @@ class Engine:
         """Ours decides if there is one, and what has its name but fails is no reason to look for another."""
         old = adoption.cookie_in(cookie_fields)
         adopts = old is not None and ticket is None and not self.cookies.named(cookie_fields)
-        if self.config.mode == "mirror":
+        if self.mode == "mirror":
             return MirroringVisit(self, adoption, ticket, old, driver, session_type, adopts=adopts)
         if old is not None and adopts:
             visit: Visit = AdoptingVisit(self, adoption, old, driver, session_type)
@@ -175,12 +201,11 @@ class Engine:
 
 
 class _Caretaker:
-    """Starts the host's node again when it has gone, and hands in what this process has counted. Never in the way of a
-    request: in a thread, and one at a time."""
+    """Starts the host's node again when it has gone. Never in the way of a request: in a thread, and one at a time."""
 
-    def __init__(self, host: Host, start: Callable[[], None], counters: Counters) -> None:
-        self._host, self._start, self._counters = host, start, counters
-        self._look_at = self._hand_in_at = 0.0
+    def __init__(self, host: Host, start: Callable[[], None]) -> None:
+        self._host, self._start = host, start
+        self._look_at = 0.0
         self._busy = Lock()
 
     def look(self) -> None:
@@ -190,9 +215,6 @@ class _Caretaker:
         self._look_at = now + NODE_LOOKED_AFTER_S
         if now - self._host.board.tick > NODE_SILENT_S:
             self._in_thread(self._start_node, "clustersession-start-node")
-        elif now >= self._hand_in_at and self._counters.any:
-            self._hand_in_at = now + HANDED_IN_AFTER_S
-            self._in_thread(lambda: self._counters.hand_in(self._host.store), "clustersession-counters")
 
     def _in_thread(self, work: Callable[[], None], name: str) -> None:
         def run() -> None:

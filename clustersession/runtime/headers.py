@@ -28,6 +28,13 @@ NOTHING: Final = SessionHeaders()
 LOOKED_AT: Final = SessionHeaders(vary=True)
 
 
+def is_plain(scheme: str, forwarded_proto: str | None) -> bool:
+    """Whether the browser seems to have asked over plain HTTP, by what the server saw and a proxy says (X-Forwarded-Proto).
+    Anybody can send that field: for diagnosis only."""
+    first = (forwarded_proto or scheme).partition(",")[0].strip().lower()
+    return first not in ("https", "wss")
+
+
 def vary_on_cookie(vary: str | None) -> str:
     """The app's Vary value with Cookie in it."""
     if not vary or not vary.strip(", "):

@@ -3,14 +3,15 @@ own process and the simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from ..config import Limits, Timeouts
 from ..core import replica
-from ..core.bars import REASON, Bar, group_of
+from ..core.bars import REASON
 from ..core.calls import (
     Absorb,
     Bars,
@@ -18,41 +19,43 @@ from ..core.calls import (
     Call,
     Confirm,
     Confirmed,
-    Done,
     Each,
     End,
-    EndHeld,
+    Examine,
+    Export,
+    Exported,
     Fetch,
     Forbid,
-    Forbidden,
+    Forget,
     Found,
     Full,
     Heartbeat,
     Inventory,
-    Known,
     Later,
     Listed,
     Many,
     OfUser,
     Put,
     Reply,
-    Theirs,
+    SessionCall,
     Unreachable,
 )
+from ..core.canary import forgotten, is_canary
 from ..core.comparing import compare
 from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
 from ..core.node import State, View
-from ..core.record import Key, Record, decode_record, digest, encode_record, expired, floor_of, is_live
+from ..core.record import Digest, Key, Record, decode_record, digest, encode_record, floor_of
 from ..core.repair import SINGLE, mark
 from ..core.replica import Decision, Situation
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
-from ..errors import Corrupt, ShardDown, StoreFull, StoreRefused
-from ..ports import KEEP, Change, Entropy, Observer, Store
+from ..errors import ClusterSessionError, Corrupt, ShardDown, StoreFull, StoreRefused
+from ..ports import KEEP, Change, Entropy, Observer, Rule, Store
 from .barred import KnownBars
 from .board import EMPTY, NAME, Board, decode_board
 from .cache import BoundedCache
+from .of_users import OfUsers
 
 AT_REST = b"rest"
 RECORDS_CACHED = 2048
@@ -82,6 +85,7 @@ class Host:
         self._tags: dict[int, dict[str, str]] = {}
         self._records: BoundedCache[Key, tuple[bytes, Record]] = BoundedCache(RECORDS_CACHED)
         self.bars = KnownBars(store, sealer, clock, entropy)
+        self._of_users = OfUsers(self)
 
     # --- what the node process knows -----------------------------------------------------------------------------------
 
@@ -138,19 +142,19 @@ class Host:
             match call:
                 case Fetch():
                     return self._fetch(call, source)
+                case Export():
+                    return Exported(self.record(call.key))
                 case Confirm():
                     return self._confirm(call, source)
                 case Inventory():
                     return self._inventory(call)
                 case Many():
-                    return Each(tuple(self.handle(each, source) for each in call.calls))  # type: ignore[misc]
-                case Forbid():
-                    return self._forbid(call.bar)
-                case Bars():
-                    return Known(self.bars.all())
-                case OfUser():
-                    return self._of_user(call)
-                case Heartbeat():
+                    return Each(self._each(call.calls, source))
+                case Forget(key=key):
+                    return self.change(key, forgotten, self.situation())
+                case Forbid() | Bars() | OfUser():
+                    return self._of_users.answer(call)
+                case Heartbeat() | Examine():
                     return Later()  # only the node process answers these
             return self._decide(call, source)
         except StoreFull:
@@ -180,7 +184,8 @@ class Host:
 
     def record(self, key: Key) -> Record | None:
         """The stored record. Raises `Corrupt`."""
-        return self._opened(key, self.store.read(key))
+        data = self.store.read(key)
+        return None if data is None else self._opened(key, data)
 
     def _fetch(self, call: Fetch, source: str | None) -> Reply:
         key = call.key
@@ -194,72 +199,84 @@ class Host:
     def _decide(self, call: Call, source: str | None) -> Reply:
         at = self.situation()
         key = replica.key_of(call)
-        if isinstance(call, Put | Absorb) and self.bars.against(key, call.record):
-            self._decide(End(key, REASON, call.record.owners), source)  # what comes now meets a tombstone
         try:
-            return self._change(key, lambda record: replica.decide(record, call, at, source), at)
+            return self.change(key, lambda record: self._decided(record, call, at, source), at)
         except Corrupt:
             if not isinstance(call, Put | Absorb | End):
                 raise
             # what does not decode gives way to the other owner's copy, or to an end
             self._observer.count("record_broken")
             self.store.change(key, lambda _: Change(None, None))
-            return self._change(key, lambda record: replica.decide(record, call, at, source), at)
+            return self.change(key, lambda record: self._decided(record, call, at, source), at)
 
-    def _forbid(self, bar: Bar) -> Reply:
-        """The bar is kept first: what comes after that meets it, and what came before is in the index by then."""
-        self.bars.keep(bar)
+    def _decided(self, record: Record | None, call: Call, at: Situation, source: str | None) -> Decision:
+        """Inside the transaction, so that no copy slips past a bar that is just being kept: it meets a tombstone then."""
+        if not isinstance(call, Put | Absorb) or not self.bars.against(call.key, call.record):
+            return replica.decide(record, call, at, source)
+        end = replica.decide(record, End(call.key, REASON, call.record.owners), at, source)
+        held = end.record if end.write else record
+        met = replica.decide(held, call, at, source)
+        return Decision(met.reply, end.write or met.write, met.record if met.write else held, (*end.hint, *met.hint), met.unhint)
+
+    def _each(self, many: Sequence[SessionCall], source: str | None) -> tuple[Any, ...]:
+        """Each by itself, and those of one session in their order; what changes something shares transactions."""
         at = self.situation()
-        keys = self._of_labels(bar.labels, settled=True)
-        return Forbidden(tuple(key for key in keys if self._ended_by(bar, key, at)))
+        replies: list[Any] = [None] * len(many)
+        waiting: dict[int, list[tuple[Key, Rule]]] = {}
+        keys: set[Key] = set()
+        for place, call in enumerate(many):
+            if isinstance(call, Fetch | Export):
+                if call.key in keys:
+                    self._carry_out(waiting, many, source, replies)
+                    keys.clear()
+                replies[place] = self.handle(call, source)
+            elif isinstance(call, Confirm):
+                waiting[place] = self._comparisons(call, at, source)
+            else:
+                decided = functools.partial(self._decided, call=call, at=at, source=source)
+                waiting[place] = [(call.key, self._rule(call.key, decided, at))]
+            keys.update(key for key, _ in waiting.get(place, ()))
+        self._carry_out(waiting, many, source, replies)
+        return tuple(replies)
 
-    def _of_labels(self, labels: tuple[bytes, ...], *, settled: bool = False) -> list[Key]:
-        groups = dict.fromkeys(map(group_of, labels))
-        return [key for group in groups for key in self.store.grouped(group, settled=settled)]
-
-    def _ended_by(self, bar: Bar, key: Key, at: Situation) -> bool:
-        def rule(record: Record | None) -> Decision:
-            if record is None or not self.bars.is_of(record, bar.labels) or not bar.ends(key, record):
-                return Decision(Done())
-            return replica.decide(record, End(key, REASON, record.owners, record.epoch), at, None)
-
-        try:
-            return isinstance(self._change(key, rule, at), EndHeld)
-        except Corrupt:
-            self._observer.count("record_broken")  # nobody can read it either
-            return False
-
-    def _of_user(self, call: OfUser) -> Reply:
-        now = self.clock()
-        held = ((key, self._readable(key)) for key in self._of_labels(call.labels))
-        alive = ((k, r) for k, r in held if r is not None and is_live(r) and self.bars.is_of(r, call.labels))
-        return Theirs(tuple((k, r.but(items={}, patches=())) for k, r in alive if expired(r, now) is None))
+    def _carry_out(
+        self, waiting: dict[int, list[tuple[Key, Rule]]], many: Sequence[SessionCall], source: str | None, replies: list[Any]
+    ) -> None:
+        results = iter(self.store.change_each([each for rules in waiting.values() for each in rules]))
+        for place, rules in waiting.items():
+            call, found = many[place], [next(results) for _ in rules]
+            if any(isinstance(result, ClusterSessionError) for result in found):
+                replies[place] = self.handle(call, source)  # once more by itself: every failure has its answer there
+            else:
+                replies[place] = self._confirmed(call, found) if isinstance(call, Confirm) else found[0]
+        waiting.clear()
 
     def _confirm(self, call: Confirm, source: str | None) -> Reply:
-        at = self.situation()
-        unlike = [theirs.key for theirs in call.digests if not self._compared(theirs, at, source)]
-        return Confirmed(tuple((key, self._readable(key)) for key in unlike))
+        found = self.store.change_each(self._comparisons(call, self.situation(), source))
+        for failure in found:
+            if isinstance(failure, ClusterSessionError) and not isinstance(failure, Corrupt):
+                raise failure
+        return self._confirmed(call, found)
 
-    def _compared(self, theirs: Any, at: Situation, source: str | None) -> bool:
-        verdict = []
+    def _comparisons(self, call: Confirm, at: Situation, source: str | None) -> list[tuple[Key, Rule]]:
+        """Rules that result in whether the two hold the same."""
 
-        def rule(record: Record | None) -> Decision:
-            decision, same = compare(record, theirs, at, source)
-            verdict.append(same)
-            return decision
+        def stored(theirs: Digest, data: bytes | None) -> Change:
+            decision, same = compare(self._opened(theirs.key, data), theirs, at, source)
+            return self._carried_out(theirs.key, decision, at, same)
 
-        try:
-            self._change(theirs.key, rule, at)
-        except Corrupt:
-            return False
-        return verdict[-1]
+        return [(theirs.key, functools.partial(stored, theirs)) for theirs in call.digests]
+
+    def _confirmed(self, call: Confirm, alike: Sequence[bool | Corrupt]) -> Reply:
+        unlike = [theirs.key for theirs, same in zip(call.digests, alike, strict=True) if same is not True]
+        return Confirmed(tuple((key, self.readable(key)) for key in unlike))
 
     def _inventory(self, call: Inventory) -> Reply:
         records = self.survey(call.after, call.limit)
         digests = tuple(digest(key, record) for key, record in records if record is not None)
         return Listed(digests, records[-1][0] if records else None)
 
-    def _readable(self, key: Key) -> Record | None:
+    def readable(self, key: Key) -> Record | None:
         try:
             return self.record(key)
         except Corrupt:
@@ -268,7 +285,7 @@ class Host:
 
     def survey(self, after: Key | None, limit: int) -> list[tuple[Key, Record | None]]:
         """The next `limit` keys in order after `after`, with what is held under them (None: nothing that can be read)."""
-        return [(key, self._readable(key)) for key in self.store.keys(after, limit)]
+        return [(key, self.readable(key)) for key in self.store.keys(after, limit)]
 
     def sweep(self, limit: int) -> tuple[int, list[Overdue]]:
         """Drop what is old, up to `limit` keys: how many were looked at, and what has to be ended with its other owner."""
@@ -306,7 +323,7 @@ class Host:
     def _swept(self, key: Key, at: Situation) -> Reply | None:
         """A record that does not decode is dropped when it is due; a sixteenth that is down waits for the next sweep."""
         try:
-            return self._change(key, lambda record: replica.sweep(record, at), at)
+            return self.change(key, lambda record: replica.sweep(record, at), at)
         except Corrupt:
             self._observer.count("record_broken")
             self.store.change(key, lambda _: Change(None, None))
@@ -316,23 +333,30 @@ class Host:
 
     # --- the store -----------------------------------------------------------------------------------------------------
 
-    def _change(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Reply:
+    def change(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Reply:
+        reply: Reply = self.store.change(key, self._rule(key, rule, at))
+        return reply
+
+    def _rule(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Rule:
         def stored(data: bytes | None) -> Change:
             return self._carried_out(key, rule(self._opened(key, data)), at)
 
-        reply: Reply = self.store.change(key, stored)
-        return reply
+        return stored
 
-    def _carried_out(self, key: Key, decision: Decision, at: Situation) -> Change:
+    def _carried_out(self, key: Key, decision: Decision, at: Situation, result: object = None) -> Change:
+        """`result` None: the decision's reply."""
         reply, write, record, hint, unhint = decision
+        result = reply if result is None else result
         if not write:
-            return Change(reply, KEEP, hint=hint, unhint=unhint)
+            return Change(result, KEEP, 0.0, None, hint, unhint)
         if record is None:
-            return Change(reply, None, hint=hint, unhint=unhint)
+            return Change(result, None, hint=hint, unhint=unhint)
+        if is_canary(record):
+            hint = ()  # told of by a heartbeat, its end would be back at the other owner after it was dropped there
         data = self._sealer().seal(AT_REST, key, encode_record(record), self._entropy.bytes(12))
         self._records.put(key, (data, record))
         due, evict, marks = replica.due_at(record, at), replica.eviction(record), mark(record, self.me)
-        return Change(reply, data, due, evict, (*hint, *marks), unhint, self.bars.group(record))
+        return Change(result, data, due, evict, (*hint, *marks), unhint, self.bars.group(record))
 
     def _opened(self, key: Key, data: bytes | None) -> Record | None:
         """Unsealed and decoded, or the one of last time if its bytes are the same."""

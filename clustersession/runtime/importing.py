@@ -65,10 +65,6 @@ class Importer:
         engine = self._engine
         return engine.blocking.run(operation, Budget(engine.config.timeouts.budget_s))
 
-    def finish(self) -> None:
-        """Hand in what was counted."""
-        self._engine.counters.hand_in(self._engine.host.store)
-
     def _read(self, cookie: str) -> Legacy | None:
         """With its end, if the listing knows it and the app's source does not."""
         legacy = self._adoption.source.read(cookie, time())
@@ -131,8 +127,9 @@ def importable(engine: Engine) -> Adoption:
     adoption, config = engine.adoption, engine.config
     if adoption is None:
         raise ConfigError("import", "this app takes no sessions over", "Name one that is set up with `adopt=`.")
-    if config.mode != "on":
-        problem = f"it is {config.mode!r} here: while hosts change the old sessions, what was taken over would fall behind"
+    if engine.mode != "on" or engine.in_part:
+        mode = f"{engine.mode!r} for a part of the sessions" if engine.in_part else repr(engine.mode)
+        problem = f"it is {mode} here: while hosts change the old sessions, what was taken over would fall behind"
         raise ConfigError("CLUSTERSESSION_MODE", problem, "Import when every host is in mode 'on'.")
     if adoption.over:
         raise ConfigError("CLUSTERSESSION_ADOPT_UNTIL", "it has passed, so nothing is taken over any more", "Set a later time.")

@@ -3,14 +3,17 @@ blackboard that the workers read. The node process and the simulation drive it."
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from ..config import Timeouts
 from ..core import gossip, membership, upkeep
 from ..core.calls import Beat, Call, Heartbeat, Many, Promote, Put, Reply
+from ..core.canary import is_canary
 from ..core.effects import Operation
 from ..core.expiry import expire
 from ..core.membership import Table
@@ -21,14 +24,28 @@ from ..errors import Corrupt
 from .board import Board, write_board
 from .contacts import Contacts
 from .host import Host
+from .links import Links
+from .switching import ModeSwitch
+
+log: Final = logging.getLogger("clustersession")
+
+MAKING_OWNERS: Final = (Put, Promote, Many)  # by these calls, or by what is in them, a host becomes an owner
 
 
 class Keeper:
     """One per host. `synced`: this host may serve its copies by itself. `chance` decides whom to ask next of the members
     that it has nothing to do with; without it that follows from who this host is."""
 
-    def __init__(self, host: Host, me: Member, timeouts: Timeouts, chance: random.Random | None = None) -> None:
-        self.host, self._timeouts = host, timeouts
+    def __init__(
+        self,
+        host: Host,
+        me: Member,
+        timeouts: Timeouts,
+        chance: random.Random | None = None,
+        switch: ModeSwitch | None = None,
+    ) -> None:
+        self.host, self._timeouts, self.switch = host, timeouts, switch
+        self.links = Links()
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
         self._turn = self._present = 0
         now = host.clock()
@@ -72,7 +89,7 @@ class Keeper:
     @property
     def may_repair(self) -> bool:
         """A host that has not synced, or may itself be the one that is cut off, changes no owners on its own account."""
-        return self.synced and self.view().converged
+        return self.synced and membership.converged(self.table, self.host.clock(), self._timeouts)
 
     @property
     def has_successor(self) -> bool:
@@ -149,7 +166,7 @@ class Keeper:
 
     def _signing_kid(self, members: tuple[Member, ...]) -> int | None:
         """The first of this node's keys that every reachable member has announced."""
-        others = [set(m.kids) for m in members if m.reachable and m.kids]
+        others = {m.kids for m in members if m.kids and m.reachable}  # nearly always the same of all
         return next((kid for kid in self.table.me.kids if all(kid in kids for kids in others)), None)
 
     def announce(self, kids: tuple[int, ...]) -> None:
@@ -177,11 +194,15 @@ class Keeper:
         now = self.host.clock()
         if isinstance(outcome, upkeep.Heard):
             self._contacts.answered(peer)
+            self.links.tried(peer, now, None)
             self._heard(outcome.sender, outcome.members, now)
+            if self.switch is not None and self.switch.take(outcome.switch):
+                log.info("the cluster was switched to mode %s", self.switch.current())
             if outcome.told_all and outcome.sender.identity == peer:
                 self._leases[peer] = max(self._leases.get(peer, 0.0), sent + self._timeouts.lease_s)
         else:
             self._contacts.gave_no_answer(peer)
+            self.links.tried(peer, now, outcome.why)
             if outcome.why == "refused":
                 self.table = membership.refused_by(self.table, peer, now)
 
@@ -193,13 +214,10 @@ class Keeper:
         self.table = membership.told_of(self.table, members, now, sender.identity)
         if self.table.me.incarnation != me.incarnation and any(_takes_for_dead(said, me) for said in members):
             self._taken_for_dead(sender.identity, now)
-        if any(self._has_changed(member, now) for member in (sender, *members)):
+        others = self.table.others
+        if [m for m in (sender, *members) if m.identity in others and others[m.identity].changed == now]:
             self._watch(now)
         self._in_touch = now
-
-    def _has_changed(self, member: Member, now: float) -> bool:
-        entry = self.table.others.get(member.identity)
-        return entry is not None and entry.changed == now
 
     def _taken_for_dead(self, by: str, now: float) -> None:
         """Others may have taken over. Was it this node that was cut off, it knows nothing for sure; else its lease with
@@ -213,18 +231,21 @@ class Keeper:
         """Answer a peer. Everything but heartbeats is a matter of the store alone."""
         if isinstance(call, Heartbeat):
             return self._on_heartbeat(call)
-        self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
+        if isinstance(call, MAKING_OWNERS):
+            self._contacts.share_with(_new_fellow_owners(call, self.me.identity), self.host.clock())
         return self.host.handle(call, source)
 
     def _on_heartbeat(self, call: Heartbeat) -> Beat:
         now, peer = self.host.clock(), call.sender.identity
+        self.links.called(peer, now)
         if call.wanted:
             self._contacts.called_by(peer, now)
         self._heard(call.sender, call.members, now)
         hints = tuple(self._hints(peer, call.hints_max))
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
         told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
-        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest())
+        switch = b"" if self.switch is None else self.switch.statement
+        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest(), switch)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
         """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
@@ -259,8 +280,11 @@ def _takes_for_dead(said: Member, me: Member) -> bool:
 
 
 def _new_fellow_owners(call: Call, me: str) -> list[str | None]:
-    """Those with which `call` makes this host an owner."""
+    """Those with which `call` makes this host an owner; the doctor's canaries are no reason to watch anybody."""
     if isinstance(call, Many):
-        return [other for each in call.calls for other in _new_fellow_owners(each, me)]
-    owners = call.record.owners if isinstance(call, Put) else call.owners if isinstance(call, Promote) else ()
+        return [other for each in call.calls if isinstance(each, MAKING_OWNERS) for other in _new_fellow_owners(each, me)]
+    if isinstance(call, Put):
+        owners = () if is_canary(call.record) else call.record.owners
+    else:
+        owners = call.owners if isinstance(call, Promote) else ()
     return [other for other in owners if other != me] if me in owners else []

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ..core.operations import LoadOutcome, Lost, Unavailable
+from ..core.operations import Lost
 from ..core.record import Key
-from ..core.session_id import SessionId
 from .cache import BoundedCache
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 PATIENCE_S: Final = 60.0  # so long a session may be unavailable
 FORGOTTEN_S: Final = 300.0  # without a request for so long, it is a new outage
@@ -19,7 +14,6 @@ LOST_KEPT_S: Final = 10.0
 SAID_EVERY_S: Final = 1.0
 RECENTLY_LOST: Final = Lost(())
 _KEPT_MAX: Final = 4096
-log: Final = logging.getLogger("clustersession")
 
 
 class Outages:
@@ -63,18 +57,3 @@ class Outages:
         """Whether everybody was asked a moment ago, so that asking them again is no use."""
         until = self._lost.get(key)
         return until is not None and now < until
-
-
-def report(engine: Engine, outcome: LoadOutcome, now: float, sid: SessionId) -> bool:
-    """Count, log and remember what kept a session from being loaded. Whether the app may be shown an empty one."""
-    match outcome:
-        case Unavailable():
-            engine.count("session_unavailable")
-            if engine.outages.silent(sid.key, now):
-                log.warning("session %s cannot be reached: %s", sid.handle, outcome.why)
-            return engine.anonymous
-        case Lost() if outcome is not RECENTLY_LOST:
-            engine.count("session_lost")
-            engine.outages.lost(sid.key, now)
-            log.warning("session %s is lost: %s hold nothing of it", sid.handle, ", ".join(outcome.asked) or "no nodes")
-    return True

@@ -3,12 +3,12 @@ operations that a driver runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
-from ..core.operations import Ended, Loaded, LoadOutcome, Placement, Target, Unavailable, load
+from ..core.operations import Ended, Loaded, LoadOutcome, Target, Unavailable, load
 from ..core.record import Lifetime, Record
 from ..core.session_id import SessionId, store_key
 from ..core.values import HIDDEN
@@ -17,7 +17,7 @@ from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
 from .issuing import is_due, issued
 from .logins import admitted, made_room, with_device
-from .outages import RECENTLY_LOST, report
+from .outages import RECENTLY_LOST
 from .session import RequestSession
 from .stored import (
     Principal,
@@ -25,13 +25,16 @@ from .stored import (
     create_session,
     end_emptied,
     end_session,
+    end_unseen,
     lifetime_within,
     new_token,
     patch,
+    refused_late,
     rotate_session,
     save_session,
     touch_session,
 )
+from .unloaded import note_unloaded
 
 if TYPE_CHECKING:
     from .cookies import Ticket
@@ -135,7 +138,8 @@ class Visit:
         engine.outages.answered(sid.key)
 
     def _not_loaded(self, outcome: LoadOutcome, now: float, sid: SessionId) -> None:
-        if report(self._engine, outcome, now, sid):
+        note_unloaded(self._engine, sid, outcome, now)
+        if not isinstance(outcome, Unavailable) or self._engine.anonymous:
             self.session.fill({})
 
     # --- saving ----------------------------------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ class Visit:
             yield from self._old_ends(stored.record)
         elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = True
-            yield from self._end_unseen(ticket)
+            yield from end_unseen(self._engine, ticket)
         self._deleted = self._deleted or ticket is None
         self._stored = None
 
@@ -217,16 +221,6 @@ class Visit:
     def _logs_in(self, changes: Mapping[str, bytes | None]) -> bool:
         keys = self._engine.principal_keys
         return not keys.isdisjoint(changes) and self.session.principal(self._engine.config.principal_keys) is not None
-
-    def _end_unseen(self, ticket: Ticket) -> Operation[None]:
-        """End a session that could not be loaded, at the owners its ID names."""
-        engine = self._engine
-        master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
-        known = [owner for owner in (master, backup) if owner is not None]
-        owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)
-        yield from end_session(engine, ticket.sid.key, Placement(ticket.sid.epoch, owners))
-        if not known:
-            raise SessionUnavailable("no owner of the session is a member now")
 
     def _keep(self, stored: Stored, changes: Mapping[str, bytes | None]) -> Operation[None]:
         engine, session = self._engine, self.session
@@ -321,7 +315,8 @@ class Visit:
     def _refuse_late(self, changes: Mapping[str, bytes | None]) -> None:
         session = self.session
         if changes or session.rotation is not None or session.lifetime_change is not None:
-            self._engine.count("late_write")
+            assert self.ticket is not None, "only a session that a request came with was ended elsewhere"
+            refused_late(self._engine, self.ticket.sid.key)
             raise LateWrite(ROTATED)
 
     def _refuse_if_sent(self, what: str) -> None:
@@ -332,12 +327,15 @@ class Visit:
 
     # --- the response ------------------------------------------------------------------------------------------------------
 
-    def headers(self) -> SessionHeaders:
-        """What goes out with the response that starts now. From here on no new ID can be given."""
+    def headers(self, is_plain: Callable[[], bool] | None = None) -> SessionHeaders:
+        """What goes out with the response that starts now. From here on no new ID can be given. `is_plain`: whether the browser
+        seems to have asked over plain HTTP, if that is known."""
         self._sent = True
         if not self.session.accessed:
             return NOTHING
         cookies = self._cookies()
+        if cookies and self._stored is not None:
+            self._count_sent(self._stored, is_plain)
         return SessionHeaders(cookies, vary=True) if cookies else LOOKED_AT
 
     def _cookies(self) -> tuple[str, ...]:
@@ -347,6 +345,13 @@ class Visit:
         if self._superseded or not (self.reissue or is_due(cookies, ticket, stored, self.max_age_s if self.slides else None)):
             return ()
         return issued(cookies, ticket, stored, self.max_age_s)
+
+    def _count_sent(self, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
+        """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
+        if self.ticket is None or self.ticket.sid.key != stored.key:
+            self._engine.count("id_sent")
+            if is_plain is not None and self._engine.cookies.secure and is_plain():
+                self._engine.count("id_sent_plain")
 
     def _deletion(self) -> tuple[str, ...]:
         if not self._deleted:

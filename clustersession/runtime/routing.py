@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..core.calls import Call, Promote, Reply, Unreachable
+from ..core.calls import Call, Many, Promote, Reply, Unreachable
 from ..core.effects import Ask, AskAll, Effect, Hedge, Outside, Tell, Wait
 from ..core.node import Member
 from ..ports import Outgoing
@@ -23,12 +23,14 @@ OVERSPENT: Final = Unreachable("budget")
 
 
 class Exchange(NamedTuple):
-    """Calls to make before the effect is answered; their replies go to `places` of `replies`."""
+    """Calls to make before the effect is answered; their replies go to `places` of `replies`. `own`: what is much to do on
+    this host, best done while the peers do their part."""
 
     batch: tuple[Outgoing, ...]
     places: tuple[int, ...]
     replies: list[Reply | None]
     enough: Callable[[Reply], bool] | None = None
+    own: tuple[tuple[int, Many], ...] = ()
 
     def answered(self, received: Iterable[Reply | None]) -> tuple[Reply | None, ...]:
         for place, reply in zip(self.places, received, strict=True):
@@ -81,7 +83,13 @@ class Router:
         return OVERSPENT if budget.spent else Outgoing(member, ask.call)
 
     def _all(self, asks: tuple[Ask, ...], budget: Budget) -> Step:
-        return _sorted([self._ask(ask, budget) for ask in asks])
+        me = self._host.me
+        own = tuple((place, ask.call) for place, ask in enumerate(asks) if ask.node == me and isinstance(ask.call, Many))
+        if not own:
+            return _sorted([self._ask(ask, budget) for ask in asks])
+        kept = {place for place, _ in own}
+        step = _sorted([None if place in kept else self._ask(ask, budget) for place, ask in enumerate(asks)])
+        return step._replace(own=own) if isinstance(step, Exchange) else Exchange((), (), list(step), own=own)
 
     def _hedge(self, hedge: Hedge, budget: Budget) -> Step:
         """This host first: it costs microseconds, whatever its place in the order."""
@@ -111,7 +119,9 @@ class Router:
         return None if member is None else Notice(member, tell.call)
 
 
-def _sorted(steps: list[Reply | Outgoing | None], enough: Callable[[Reply], bool] | None = None) -> Step:
+def _sorted(
+    steps: list[Reply | Outgoing | None], enough: Callable[[Reply], bool] | None = None
+) -> Exchange | tuple[Reply | None, ...]:
     waiting = [(place, step) for place, step in enumerate(steps) if isinstance(step, Outgoing)]
     replies = [None if isinstance(step, Outgoing) else step for step in steps]
     if not waiting:

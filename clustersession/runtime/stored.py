@@ -53,6 +53,7 @@ from ..errors import (
 
 if TYPE_CHECKING:
     from ..core.session import LifetimeChange, Session
+    from .cookies import Ticket
     from .engine import Engine
 
 LOGOUT: Final = "logout"
@@ -188,6 +189,16 @@ def end_session(engine: Engine, key: Key, placement: Placement, reason: str = LO
     raise _refused(engine, key, outcome)
 
 
+def end_unseen(engine: Engine, ticket: Ticket) -> Operation[None]:
+    """End a session that could not be loaded, at the owners its ID names. Raises `SessionUnavailable`."""
+    master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
+    known = [owner for owner in (master, backup) if owner is not None]
+    owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)
+    yield from end_session(engine, ticket.sid.key, Placement(ticket.sid.epoch, owners))
+    if not known:
+        raise SessionUnavailable("no owner of the session is a member now")
+
+
 def end_emptied(engine: Engine, stored: Stored) -> Operation[bool]:
     """End a session of which a request leaves nothing; False if another request has written to it meanwhile, or if an owner
     gave no answer. Raises `LateWrite` and `SessionUnavailable`."""
@@ -206,6 +217,12 @@ def touch_session(engine: Engine, stored: Stored) -> Operation[None]:
     yield from touch(engine.cluster(), stored.key, stored.placement)
 
 
+def refused_late(engine: Engine, key: Key) -> None:
+    """A write to a session that was ended or rotated meanwhile."""
+    engine.count("late_write")
+    engine.cookies.refusals.named("late_write", key.hex())
+
+
 def saved_or_refused(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
     """Raises what a refusal comes to."""
     if not isinstance(outcome, Saved):
@@ -218,7 +235,7 @@ def saved_or_refused(engine: Engine, key: Key, outcome: SaveOutcome) -> Saved:
 def _refused(engine: Engine, key: Key, outcome: SaveOutcome | EndOutcome) -> SessionRefused | SessionUnavailable:
     match outcome:
         case Ended():
-            engine.count("late_write")
+            refused_late(engine, key)
             return LateWrite(outcome.reason)
         case Rejected():
             return SessionTooLarge(outcome.what, outcome.size, outcome.limit)

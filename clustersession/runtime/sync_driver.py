@@ -43,6 +43,8 @@ class SyncDriver:
                 with budget:
                     return self.transport.ask(step.member, step.call, budget.deadline())
             case Exchange():
+                for place, call in step.own:
+                    step.replies[place] = self._handle(call)
                 with budget:
                     return step.answered(self.transport.exchange(step.batch, budget.deadline(), step.enough))
             case Notice():

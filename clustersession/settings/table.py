@@ -87,7 +87,7 @@ _NODE = Group(
             "admin_listen",
             "127.0.0.1:10061",
             "off",
-            "The control listener: /healthz, /readyz, /metrics, /status, /explain. Beyond loopback it needs ADMIN_TOKEN.",
+            "The control listener: /healthz, /readyz, /metrics, /status, /explain, /doctor. Beyond loopback: with ADMIN_TOKEN.",
         ),
         Setting(
             "ADMIN_TOKEN",
@@ -107,13 +107,22 @@ _RUNNING = Group(
     (
         Setting(
             "MODE",
-            choice("on", "mirror", "off", "dev"),
+            choice("on", "mirror", "shadow", "off", "dev"),
             "mode",
             "on; dev under pytest",
             "dev",
             "`dev` keeps sessions in the memory of one process, opens no port and starts nothing: for development and tests. "
-            "`mirror` and `off` are for a site whose sessions are adopted: `mirror` writes every session back to the old system "
-            "too and takes over what other hosts change there, `off` leaves all to the old system.",
+            "`mirror`, `shadow` and `off` are for a site whose sessions are adopted: `mirror` writes every session back to the "
+            "old system too and takes over what other hosts change there, `off` leaves all to the old system, and `shadow` does "
+            "so too but keeps a copy in the cluster and counts where it differs.",
+        ),
+        Setting(
+            "MODE_SWITCH",
+            FLAG,
+            "mode_switch",
+            "0",
+            "1",
+            "Whether this host follows `clustersession mode`, without a restart. The mode set here counts until that is used.",
         ),
         Setting(
             "PROFILE",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
 
-from ..errors import Corrupt, StoreError, StoreFull
-from ..ports import Change, StoreStats
+from ..errors import ClusterSessionError, Corrupt, ShardDown, StoreError, StoreFull
+from ..ports import Rule, StoreStats
 from . import files, rows, shard
 from .environments import BOARD
 from .rows import DATA, HEAD_SIZE, KEY_SIZE, hint_prefix
@@ -70,7 +70,7 @@ class LmdbStore:
         except lmdb.Error:
             return self._reading(number, lambda txn: txn.get(row)) is not None
 
-    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+    def change(self, key: bytes, rule: Rule) -> Any:
         """`rule` may run more than once: when room has to be made first, it is asked again."""
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
@@ -80,6 +80,39 @@ class LmdbStore:
             return shard.change(env, key, rule, self._now, self._files.space(number), freed)
 
         return self._writing(number, write, key)
+
+    def change_each(self, rules: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        """Those of a sixteenth share transactions. Where one of them needs room to be made, each has one of its own."""
+        results: list[Any] = [None] * len(rules)
+        places: dict[int, list[int]] = {}
+        for place, (key, _) in enumerate(rules):
+            if len(key) != KEY_SIZE:
+                raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
+            places.setdefault(key[0] >> 4, []).append(place)
+        for number, own in places.items():
+            found: list[Any] = []
+            while len(found) < len(own):
+                found += self._some_changed(number, [rules[place] for place in own[len(found) :]])
+            for place, result in zip(own, found, strict=True):
+                results[place] = result
+        return results
+
+    def _some_changed(self, number: int, changes: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        if len(changes) > 1 and not self._closed:
+            try:
+                with self._files.lock(number):
+                    return shard.change_some(self._files.environment(number), changes, self._now, self._files.space(number))
+            except ShardDown as down:
+                return [down] * len(changes)
+            except (lmdb.Error, ClusterSessionError):
+                pass  # nothing is done yet: each by itself makes room, opens anew, or says what is wrong
+        return [self._changed(key, rule) for key, rule in changes[: shard.TOGETHER_MAX]]
+
+    def _changed(self, key: bytes, rule: Rule) -> Any:
+        try:
+            return self.change(key, rule)
+        except ClusterSessionError as error:
+            return error
 
     def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
         return self._shared_out(functools.partial(shard.hints, prefix=hint_prefix(owner)), limit)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
-from ..errors import StoreFull
-from ..ports import Change, StoreStats
+from ..errors import ClusterSessionError, StoreFull
+from ..ports import Rule, StoreStats
 from .rows import KEY_SIZE, STEP_S, Standing, standing
 
 P = TypeVar("P", int, tuple[int, int])
@@ -21,13 +21,11 @@ BYTES_USUAL_MAX: Final = 256 * 2**20
 ENTRY_BYTES: Final = 128  # what an entry takes besides its data, roughly
 
 
-class _Entry(NamedTuple):
-    data: bytes
-    at: Standing
+class _Entry:
+    __slots__ = ("at", "data", "size")
 
-    @property
-    def size(self) -> int:
-        return len(self.data) + ENTRY_BYTES
+    def __init__(self, data: bytes, at: Standing) -> None:
+        self.data, self.at, self.size = data, at, len(data) + ENTRY_BYTES
 
 
 class _Index(Generic[P]):
@@ -40,15 +38,19 @@ class _Index(Generic[P]):
     def add(self, place: P | None, key: bytes) -> None:
         if place is None:
             return
-        if place not in self.keys:
+        keys = self.keys.get(place)
+        if keys is None:
             bisect.insort(self.places, place)
-        self.keys.setdefault(place, {})[key] = None
+            self.keys[place] = {key: None}
+        else:
+            keys[key] = None
 
     def discard(self, place: P | None, key: bytes) -> None:
         if place is None:
             return
-        del self.keys[place][key]
-        if not self.keys[place]:
+        keys = self.keys[place]
+        del keys[key]
+        if not keys:
             del self.keys[place]
             self.places.remove(place)
 
@@ -94,25 +96,36 @@ class MemoryStore:
     def hinted(self, owner: str, key: bytes) -> bool:
         return key in self._hints.get(owner, ())
 
-    def change(self, key: bytes, rule: Callable[[bytes | None], Change]) -> Any:
+    def change(self, key: bytes, rule: Rule) -> Any:
         if len(key) != KEY_SIZE:
             raise ValueError(f"a key of the store has {KEY_SIZE} bytes, not {len(key)}")
         with self._lock:
-            decided = rule(self.read(key))
-            if isinstance(decided.data, bytes):
-                self._put(key, _Entry(decided.data, standing(decided.due, decided.evict, decided.group)))
-            elif decided.data is None and key in self._entries:
+            held = self._entries.get(key)
+            decided = rule(None if held is None else held.data)
+            data = decided.data
+            if isinstance(data, bytes):
+                self._put(key, held, _Entry(data, standing(decided.due, decided.evict, decided.group)))
+            elif data is None and held is not None:
                 self._remove(key)
             for owner in decided.unhint:
                 self._unhint(owner, key)
             for owner in decided.hint:
-                self._hints.setdefault(owner, {}).setdefault(key, self._now())
+                self._hint(owner, key)
         return decided.result
 
-    def _put(self, key: bytes, entry: _Entry) -> None:
-        old = self._entries.get(key)
-        if old is None or entry.size > old.size:
-            self._find_room(entry.size - (old.size if old else 0), key)
+    def change_each(self, rules: Sequence[tuple[bytes, Rule]]) -> list[Any]:
+        results: list[Any] = []
+        for key, rule in rules:
+            try:
+                results.append(self.change(key, rule))
+            except ClusterSessionError as error:
+                results.append(error)
+        return results
+
+    def _put(self, key: bytes, old: _Entry | None, entry: _Entry) -> None:
+        more = entry.size - (old.size if old else 0)
+        if more > 0:
+            self._find_room(more, key)
         if old is None:
             bisect.insort(self._order, key)
         else:
@@ -157,15 +170,22 @@ class MemoryStore:
             if not group:
                 del self._groups[entry.at.group]
 
+    def _hint(self, owner: str, key: bytes) -> None:
+        hinted = self._hints.setdefault(owner, {})
+        if key not in hinted:
+            hinted[key] = self._now()
+
     def _unhint(self, owner: str, key: bytes) -> None:
-        hinted = self._hints.get(owner, {})
-        hinted.pop(key, None)
-        if not hinted:
-            self._hints.pop(owner, None)
+        hinted = self._hints.get(owner)
+        if hinted is not None:
+            hinted.pop(key, None)
+            if not hinted:
+                del self._hints[owner]
 
     def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
         with self._lock:
-            return list(self._hints.get(owner, {}).items())[: max(limit, 0)]
+            hinted = self._hints.get(owner)
+            return list(hinted.items())[: max(limit, 0)] if hinted else []
 
     def hint_count(self, owner: str) -> int:
         return len(self._hints.get(owner, ()))
@@ -200,8 +220,7 @@ class MemoryStore:
                 self._board[name] = data
 
     def boards(self, prefix: str) -> dict[str, bytes]:
-        with self._lock:
-            return {name: data for name, data in self._board.items() if name.startswith(prefix)}
+        return {name: data for name, data in dict(self._board).items() if name.startswith(prefix)}  # also inside of a rule
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         with self._lock:

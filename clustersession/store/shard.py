@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import lmdb
 
-from ..errors import StoreFull
-from ..ports import Change
+from ..errors import ClusterSessionError, StoreFull
+from ..ports import Change, Rule
 from . import rows
 from .rows import HEAD_SIZE, KEY_SIZE
 from .space import PAGE, Room, Space
@@ -18,6 +18,9 @@ Txn: TypeAlias = "lmdb.Transaction[bytes]"
 
 _EVICTED_AT_ONCE: Final = 2  # each may be in other pages, and every page that is touched is written anew
 _EVICTED_MAX: Final = 64
+TOGETHER_MAX: Final = 16  # changes of one transaction: half a millisecond in which no other process can write here
+TOGETHER_PAGES: Final = 128  # that it takes at most, more or less
+_INDEX_PAGES: Final = 6  # of each change, at most
 
 
 class Crowded(StoreFull):
@@ -40,37 +43,77 @@ class Counts(NamedTuple):
 
 
 def change(
-    env: lmdb.Environment,
-    key: bytes,
-    rule: Callable[[bytes | None], Change],
-    now: Callable[[], float],
-    space: Space,
-    freed: int | None = None,
+    env: lmdb.Environment, key: bytes, rule: Rule, now: Callable[[], float], space: Space, freed: int | None = None
 ) -> Any:
     """One transaction: what `rule` decides about what is stored under `key` is done as a whole or not at all.
 
     Raises `Crowded` if something should be evicted first; `freed`: how many bytes have been.
     """
-    grows = False
     with env.begin(write=True) as txn:
-        row = txn.get(rows.DATA + key)
-        decided = rule(None if row is None else row[HEAD_SIZE:])
-        if isinstance(decided.data, bytes):
-            grows = _put(txn, key, row, decided, decided.data, space.room, freed)
-        elif decided.data is None and row is not None:
-            _remove(txn, key, row)
-            _count(txn, rows.COUNT, -1)
-        for owner in decided.unhint:
-            _unhint(txn, rows.hint_prefix(owner), key)
-        for owner in decided.hint:
-            prefix = rows.hint_prefix(owner)
-            if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
-                _count(txn, prefix, 1)
+        decided, grows = _changed(txn, key, rule, now, space.room, freed)
         txn.commit()  # the end of `with` would say nothing if the environment had been closed meanwhile
     if grows:
-        with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
-            space.keep_ahead()
+        _keep_ahead(space)
     return decided.result
+
+
+def change_some(
+    env: lmdb.Environment, changes: Sequence[tuple[bytes, Rule]], now: Callable[[], float], space: Space
+) -> list[Any]:
+    """The first of `changes`, as many as one transaction shall hold; their results. A rule that raises an error of this package
+    changes nothing, and its error is the result.
+
+    Raises `Crowded` where each should have a transaction of its own; that, or whatever else is raised, undoes all.
+    """
+    if not space.lasts(TOGETHER_PAGES):
+        raise Crowded(0)
+    results: list[Any] = []
+    pages, grown = 0, False
+    with env.begin(write=True) as txn:
+        # what the last two have freed is not free yet, and the next change must find some pages whatever comes
+        if _pages(txn) > space.room.soft - 4 * TOGETHER_PAGES:
+            raise Crowded(0)
+        for key, rule in changes[:TOGETHER_MAX]:
+            try:
+                decided, grows = _changed(txn, key, rule, now, space.room, None)
+            except StoreFull:
+                raise
+            except ClusterSessionError as error:
+                results.append(error)
+                continue
+            results.append(decided.result)
+            grown = grown or grows
+            pages += _INDEX_PAGES + (len(decided.data) // PAGE if isinstance(decided.data, bytes) else 0)
+            if pages >= TOGETHER_PAGES:
+                break
+        txn.commit()
+    if grown:
+        _keep_ahead(space)
+    return results
+
+
+def _changed(txn: Txn, key: bytes, rule: Rule, now: Callable[[], float], limits: Room, freed: int | None) -> tuple[Any, bool]:
+    """The rule's result, and whether it may have taken more pages than before."""
+    grows = False
+    row = txn.get(rows.DATA + key)
+    decided = rule(None if row is None else row[HEAD_SIZE:])
+    if isinstance(decided.data, bytes):
+        grows = _put(txn, key, row, decided, decided.data, limits, freed)
+    elif decided.data is None and row is not None:
+        _remove(txn, key, row)
+        _count(txn, rows.COUNT, -1)
+    for owner in decided.unhint:
+        _unhint(txn, rows.hint_prefix(owner), key)
+    for owner in decided.hint:
+        prefix = rows.hint_prefix(owner)
+        if txn.put(prefix + key, rows.pack_time(now()), overwrite=False):
+            _count(txn, prefix, 1)
+    return decided, grows
+
+
+def _keep_ahead(space: Space) -> None:
+    with contextlib.suppress(lmdb.Error):  # closed by a fork in another thread: the change is done, whatever comes now
+        space.keep_ahead()
 
 
 def _put(txn: Txn, key: bytes, row: bytes | None, decided: Change, data: bytes, limits: Room, freed: int | None) -> bool:

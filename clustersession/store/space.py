@@ -49,6 +49,18 @@ class Space:
         if wanted > self._given:
             self._extend(wanted, step)
 
+    def lasts(self, pages: int) -> bool:
+        """Whether so many pages may be taken at once, and as many as are always kept ahead are there still."""
+        wanted = min(self._env.info()["last_pgno"] + 1 + AHEAD_PAGES + pages, self._pages)
+        if wanted <= self._given:
+            return True
+        before = self.room
+        self._extend(wanted, _STEP_PAGES)
+        if wanted <= self._given:
+            return True
+        self.room = before  # for what is usual there may be enough
+        return False
+
     def grown(self) -> bool:
         """Whether the file system has room again that it did not have before."""
         before = self.room

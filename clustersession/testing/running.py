@@ -28,19 +28,20 @@ class Run:
         except StopIteration as stop:
             self._done(stop.value)
             return
-        self._perform(effect)
+        if type(effect) is Ask:  # as nearly all are
+            self.ask(effect, self.later)
+        else:
+            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         node, world = self.node, self.node.world
         match effect:
-            case Ask():
-                self.ask(effect, self.later)
             case AskAll():
                 self._gather(effect.asks)
             case Hedge():
                 _Hedged(self, effect).start()
             case Tell():
-                self.ask(Ask(effect.node, effect.call), lambda _: None)
+                self.ask(Ask(effect.node, effect.call), _ignored)
                 self.later(None)
             case Wait():
                 world.at(effect.seconds, lambda: self.resume(None), node)
@@ -48,7 +49,7 @@ class Run:
                 self.later(effect.work())
 
     def later(self, value: Any) -> None:
-        self.node.world.at(0.00002, lambda: self.resume(value), self.node)
+        self.node.world.step(self.node, self.resume, value)
 
     def ask(self, ask: Ask, answered: Callable[[Reply], None]) -> None:
         node, world = self.node, self.node.world
@@ -77,6 +78,10 @@ class Run:
 
         for index, ask in enumerate(asks):
             self.ask(ask, lambda reply, index=index: answered(index, reply))  # type: ignore[misc]
+
+
+def _ignored(_: Reply) -> None:
+    """Of who is only told something no answer is awaited."""
 
 
 class _Hedged:

@@ -7,16 +7,17 @@ and decoded as on the wire.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from ..config import Limits, Timeouts
 from ..core import calls, encoding
 from ..core.calls import Call, Message, Reply, Unreachable
 from ..core.effects import Operation
+from ..core.encoding import WITH_TIMES
 from ..core.keyring import KeyRing
 from ..core.node import Member
 from ..core.sealing import Sealer
@@ -24,15 +25,17 @@ from ..runtime.duty import Duty
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
 from ..store.memory import MemoryStore
+from .events import Event, Events
 from .running import Run
 
 T = TypeVar("T")
-Event = Callable[[], None]
 
 RING = KeyRing.parse("1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu")
 SWEEP_EVERY_S = 1.0
 SWEEP_BATCH = 100
 LOOK_EVERY_S = 0.2
+LATENCY_MIN_S = 0.0003
+LATENCY_SPAN_S = 0.003 - LATENCY_MIN_S
 NONCE_BYTES = 12
 
 
@@ -46,7 +49,7 @@ class Network:
         self.delay_max_s = 0.6
 
 
-class World:
+class World(Events):
     """The event queue, the seeded randomness and the nodes. `counts` says what really happened; `messages` and `sent_bytes`
     what each node has sent. `seeds`: how many nodes are named in the settings of a node that starts, or all. `on_wire`:
     messages travel as bytes, and these are counted; without, the same happens in less time."""
@@ -54,13 +57,12 @@ class World:
     def __init__(
         self, seed: int, nodes: int, *, timeouts: Timeouts | None = None, seeds: int | None = None, on_wire: bool = True
     ) -> None:
-        self.on_wire = on_wire
-        self.seed, self.random, self.now, self.seeds = seed, random.Random(seed), 0.0, seeds
-        self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.timeouts = timeouts or Timeouts()
+        super().__init__(self.timeouts.request_s)
+        self.on_wire = on_wire
+        self.seed, self.random, self.seeds = seed, random.Random(seed), seeds
+        self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.network, self.counts = Network(), Counter[str]()
-        self._events: list[tuple[float, int, SimulatedNode | None, int, Event]] = []
-        self._number = 0
         self.trace: Callable[[str], None] | None = None  # is told what happens, in words
         self.overheard: Callable[[str, str, Call, Reply], None] | None = None  # and each call: from, to, what, and the answer
         self.nodes = {name: SimulatedNode(self, name) for name in (f"n{i}" for i in range(nodes))}
@@ -78,26 +80,6 @@ class World:
         """Its process is killed, its host and its files are gone for good."""
         self.nodes.pop(name).crash()
 
-    def at(self, delay: float, event: Event, node: SimulatedNode | None = None) -> None:
-        """Run `event` after `delay`; as a part of `node` it dies with its process and waits while it is paused."""
-        self._number += 1
-        process = 0 if node is None else node.process
-        heapq.heappush(self._events, (self.now + delay, self._number, node, process, event))
-
-    def run(self, until: float) -> None:
-        """Let time pass."""
-        events, pop = self._events, heapq.heappop  # the loop of the simulation: 500 times a simulated second
-        while events and events[0][0] <= until:
-            self.now, _, node, process, event = pop(events)
-            if node is None:
-                event()
-            elif node.process == process and node.up:
-                if node.paused:
-                    node.waiting.append((process, event))
-                else:
-                    event()
-        self.now = until
-
     def log(self, text: str) -> None:
         if self.trace is not None:
             self.trace(f"{self.now:9.4f} {text}")
@@ -105,7 +87,7 @@ class World:
     # --- the network ---------------------------------------------------------------------------------------------------
 
     def latency(self) -> float:
-        latency = self.random.uniform(0.0003, 0.003)
+        latency = LATENCY_MIN_S + LATENCY_SPAN_S * self.random.random()
         if self.network.delay and self.random.random() < self.network.delay:
             self.counts["delayed"] += 1
             latency += self.random.uniform(0.05, self.network.delay_max_s)
@@ -125,60 +107,69 @@ class World:
         """Send `call`; `answered` is called exactly once, by the reply or the time-out, while `source` lives."""
         pending = _Pending(answered)
         self.counts["calls"] += 1
-        self.at(self.timeouts.request_s, lambda: pending.answer(Unreachable("timeout")), source)
+        self.time_out(source, pending)
         node = self.nodes.get(target)
         if node is None or not self.passes(source.name, target):
             return
-        data = self._sent(source, call)
-        sent = self.now
-        self.at(self.latency(), lambda: self._arrived(source, node, data, sent, pending))
+        arrival = partial(self._arrived, source, node, self._sent(source, call), self.now, pending)
+        self.at(self.latency(), arrival)
         if self.network.duplicate and self.random.random() < self.network.duplicate:
             self.counts["duplicated"] += 1
-            self.at(self.latency() + 0.05, lambda: self._arrived(source, node, data, sent, pending))
+            self.at(self.latency() + 0.05, arrival)
 
     def _arrived(self, source: SimulatedNode, node: SimulatedNode, data: Any, sent: float, pending: _Pending) -> None:
-        if not node.up:
-            if self.passes(node.name, source.name):
-                self.at(0.0005, lambda: pending.answer(Unreachable("refused")), source)
-            return
-        self.at(0.0, lambda: self._served(source, node, data, sent, pending), node)
+        if node.paused:
+            node.waiting.append((node.process, partial(self._served, source, node, data, sent, pending)))
+        elif node.up:
+            self._served(source, node, data, sent, pending)
+        elif self.passes(node.name, source.name):
+            self.at(0.0005, lambda: pending.answer(Unreachable("refused")), source)
 
     def _served(self, source: SimulatedNode, node: SimulatedNode, data: Any, sent: float, pending: _Pending) -> None:
         if self.now - sent > self.timeouts.stale_request_s:
             self.counts["stale"] += 1
             return
-        call = encoding.moved_to_clock(encoding.decode_call(data) if self.on_wire else data, node.clock())
+        call = encoding.decode_call(data) if self.on_wire else data
+        if type(call) in WITH_TIMES:
+            call = encoding.moved_to_clock(call, node.clock())
         reply = node.keeper.on_call(call, source.name)
         if self.overheard is not None and not isinstance(call, calls.Heartbeat):
             self.overheard(source.name, node.name, call, reply)
         answer = self._sent(node, reply)
         if self.passes(node.name, source.name):
-            self.at(self.latency(), lambda: pending.answer(self._received(source, answer)), source)
+            self.at(self.latency(), partial(self._answered, source, answer, pending), source)
 
     def _sent(self, node: SimulatedNode, message: Message) -> Any:
         """What leaves `node`: bytes, or what these would be decoded to."""
         self.messages[node.name] += 1
-        aged = encoding.moved_to_clock(message, -node.clock())
+        aged = encoding.moved_to_clock(message, -node.clock()) if type(message) in WITH_TIMES else message
         if not self.on_wire:
             return aged
         data = encoding.encode_message(aged)
         self.sent_bytes[node.name] += len(data)
         return data
 
-    def _received(self, node: SimulatedNode, data: Any) -> Reply:
-        return encoding.moved_to_clock(encoding.decode_reply(data) if self.on_wire else data, node.clock())
+    def _answered(self, node: SimulatedNode, data: Any, pending: _Pending) -> None:
+        if not pending.over:
+            reply: Reply = encoding.decode_reply(data) if self.on_wire else data
+            pending.answer(encoding.moved_to_clock(reply, node.clock()) if type(reply) in WITH_TIMES else reply)
 
 
 class _Pending:
     """One call that waits for its answer; later ones are ignored."""
 
+    __slots__ = ("_answered", "over")
+
     def __init__(self, answered: Callable[[Reply], None]) -> None:
-        self._answered: Callable[[Reply], None] | None = answered
+        self._answered, self.over = answered, False
 
     def answer(self, reply: Reply) -> None:
-        answered, self._answered = self._answered, None
-        if answered is not None:
-            answered(reply)
+        if not self.over:
+            self.over = True
+            self._answered(reply)
+
+    def strike(self) -> None:
+        self.answer(Unreachable("timeout"))
 
 
 class SimulatedNode:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ..core.calls import Broken, Call, Confirm, Full, Reply, TooLarge, Unreachable
 from ..core.channel import NONCE_BYTES, OVERHEAD_BYTES
 from ..core.handshake import HELLO_BYTES_MAX, HELLO_NONCE_BYTES, Channel, Greeting, Hello, accept
 from ..core.keyring import KeyRing
+from ..core.together import joined, pieces_of
 from ..core.wire import HELLO, decode_call, decode_reply, encode, line_of, status_of
 from ..errors import Corrupt, PeerRefused, ShardDown, StoreFull, WireError
 from .http1 import REQUEST_HEAD, RESPONSE_HEAD, STATUSES, Reader, request_bytes, response_bytes
@@ -114,6 +115,14 @@ class Initiator:
         self._reader.body_bytes_max = self._wiring.limits.message_bytes_max
 
 
+class _UnderWay(NamedTuple):
+    """A request of which some is carried out."""
+
+    line: bytes
+    pieces: deque[Call]
+    replies: list[Reply]
+
+
 class Responder:
     """The end that answers. `admit` may refuse a peer whose hello is in order, by `PeerRefused`."""
 
@@ -125,6 +134,7 @@ class Responder:
         "_limit",
         "_ring",
         "_stale_s",
+        "_under_way",
         "_wiring",
         "asked",
         "proven",
@@ -139,8 +149,13 @@ class Responder:
         self.reader = Reader(REQUEST_HEAD, self._arrived, HELLO_BYTES_MAX)
         self._channel: Channel | None = None
         self.asked: deque[tuple[bytes, float, bytes]] = deque()  # not answered yet: line, when sent by its sender's clock, data
+        self._under_way: _UnderWay | None = None
         self._hello = b""
         self.proven = False  # an authenticated request has arrived: the peer is no replay
+
+    def busy(self) -> bool:
+        """Whether there is a request to carry out, or the rest of one."""
+        return bool(self.asked) or self._under_way is not None
 
     @property
     def peer(self) -> Hello | None:
@@ -155,24 +170,37 @@ class Responder:
 
     def answer(self) -> bytes:
         """Carry out the oldest request. Raises `WireError`, and whatever the handler raises that is no reply."""
+        while (reply := self.step()) is None:
+            pass
+        return reply
+
+    def step(self) -> bytes | None:
+        """As `answer`, but of a request that is much to do only a piece: None until that was the last one."""
         assert self._channel is not None
-        line, sent, data = self.asked.popleft()
         now = self._wiring.clock()
-        # Also one from the future: then the offset of the clocks does not hold any more, and must be measured anew.
-        if not -self._stale_s <= self._channel.age(sent, now) <= self._stale_s:
-            self._wiring.observer.count("peer.stale_request")
-            return self._framed(line, Unreachable("stale"), now)
-        call = decode_call(line, data, now)
-        reply: Reply
+        if self._under_way is None:
+            line, sent, data = self.asked.popleft()
+            # Also one from the future: then the offset of the clocks does not hold any more, and must be measured anew.
+            if not -self._stale_s <= self._channel.age(sent, now) <= self._stale_s:
+                self._wiring.observer.count("peer.stale_request")
+                return self._framed(line, Unreachable("stale"), now)
+            self._under_way = _UnderWay(line, deque(pieces_of(decode_call(line, data, now))), [])
+        line, pieces, replies = self._under_way
+        replies.append(self._handled(pieces.popleft(), self._channel.peer.identity))
+        if pieces:
+            return None
+        self._under_way = None
+        return self._framed(line, joined(replies), now)
+
+    def _handled(self, call: Call, source: str) -> Reply:
         try:
-            reply = self._handler(call, self._channel.peer.identity)
+            return self._handler(call, source)
         except StoreFull:
-            reply = Full()
+            return Full()
         except ShardDown:
-            reply = Unreachable("down")
+            return Unreachable("down")
         except Corrupt:
-            reply = Broken()
-        return self._framed(line, reply, now)
+            return Broken()
 
     def _framed(self, line: bytes, reply: Reply, now: float) -> bytes:
         assert self._channel is not None

@@ -47,7 +47,7 @@ class PeerConnection(asyncio.BufferedProtocol):
         self._responder = Responder(wiring, handler, self._admit)
         self._transport: asyncio.Transport | None = None
         self._certificate: dict[str, object] | None = None
-        self._known = self._full = self._over = False
+        self._known = self._full = self._over = self._resting = False
         self._stage: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -133,11 +133,14 @@ class PeerConnection(asyncio.BufferedProtocol):
             self._known = True
             self._house.proven(self, responder.peer.identity)
             self.introduced.set()
-        while responder.asked and not (self._full or self._over or transport.is_closing()):
+        while responder.busy() and not (self._full or self._over or self._resting or transport.is_closing()):
             replies, size = [], 0
             try:
-                while responder.asked and size < WRITE_BYTES:
-                    reply = responder.answer()
+                while responder.busy() and size < WRITE_BYTES:
+                    reply = responder.step()
+                    if reply is None:
+                        self._rest()
+                        break
                     replies.append(reply)
                     size += len(reply)
             except PeerError as error:
@@ -148,7 +151,19 @@ class PeerConnection(asyncio.BufferedProtocol):
                 _log.exception("the answer to %r failed; its connection is closed", responder.peer and responder.peer.identity)
                 self.abort()
                 return
-            transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+            if replies:
+                transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+
+    def _rest(self) -> None:
+        """Much is to be done for this peer: before it goes on, all others have their turn."""
+        self._resting = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._go_on)  # what the next look finds comes before the next but one
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self._transport is not None and not self._over:
+            self._answer(self._transport)
 
     def _reject(self, error: PeerError) -> None:
         self._house.report.warn("peer.rejected", self.host, error)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from clustersession.errors import StoreFull
-from clustersession.ports import KEEP, Change, Store
+from clustersession.errors import Corrupt, StoreFull
+from clustersession.ports import KEEP, Change, Rule, Store
 from clustersession.store import LmdbStore, MemoryStore
 from clustersession.store.rows import STEP_S
 
 KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
 FULL_MIB = 16
+ROOMY_MIB = 64
 
 
 class Clock:
@@ -34,11 +35,21 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["memory", "lmdb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    yield from opened(request.param, tmp_path, clock, FULL_MIB)
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def roomy(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """One that has room for transactions of several changes."""
+    yield from opened(request.param, tmp_path, clock, ROOMY_MIB)
+
+
+def opened(kind: str, directory: Path, clock: Clock, mib: int) -> Iterator[Store]:
     made: Store
-    if request.param == "memory":
-        made = MemoryStore(bytes_max=FULL_MIB * 2**20, now=clock)
+    if kind == "memory":
+        made = MemoryStore(bytes_max=mib * 2**20, now=clock)
     else:
-        made = LmdbStore(tmp_path / "base" / "place", cluster="c", node="n", now=clock, bytes_max=FULL_MIB * 2**20)
+        made = LmdbStore(directory / "base" / "place", cluster="c", node="n", now=clock, bytes_max=mib * 2**20)
     yield made
     made.close()
 
@@ -333,7 +344,62 @@ def test_nothing_is_down(store: Store) -> None:
     assert store.down_shards() == {}
 
 
-def test_threads_count_right(store: Store) -> None:
+# --- several changes -----------------------------------------------------------------------------------------------------
+
+
+def test_several_changes_are_as_one_after_the_other(roomy: Store) -> None:
+    """Results in the order of the rules, wherever the keys are; each rule sees what the ones before made of its key."""
+
+    def add(data: bytes) -> Rule:
+        return lambda old: Change(old, (old or b"") + data, 50.0, hint=("b",))
+
+    numbers = [number % 40 for number in range(100)]
+    results = roomy.change_each([(key(number), add(b"%d " % turn)) for turn, number in enumerate(numbers)])
+    assert results[:40] == [None] * 40
+    assert results[40:80] == [b"%d " % turn for turn in range(40)]
+    assert results[80:] == [b"%d %d " % (turn, turn + 40) for turn in range(20)]
+    assert [roomy.read(key(number)) for number in (0, 39)] == [b"0 40 80 ", b"39 79 "]
+    assert (roomy.stats().entries, roomy.hint_count("b"), len(roomy.due(100.0, 1000))) == (40, 40, 40)
+    assert roomy.change_each([]) == []
+
+
+def test_several_changes_in_one_place_delete_and_take_back(roomy: Store) -> None:
+    """Counts and indexes are right also where rules of one sixteenth write, keep and delete in turn."""
+    near = [bytes([0x50]) + number.to_bytes(15) for number in range(200)]
+    roomy.change_each([(at, lambda _: Change(None, b"x" * 900, 1.0, (0, 5.0), hint=("b", "c"))) for at in near])
+    made = roomy.stats()
+    changes = [Change("gone", None, unhint=("b",)), Change("kept", KEEP, unhint=("c",)), Change("new", b"y", 1e6)]
+    results = roomy.change_each([(at, lambda _, n=n: changes[n % 3]) for n, at in enumerate(near)])  # type: ignore[misc]
+    assert results == [changes[n % 3].result for n in range(200)]
+    assert (made.entries, made.hints, roomy.stats().entries) == (200, 400, 133)
+    assert (roomy.hint_count("b"), roomy.hint_count("c")) == (133, 133)
+    assert roomy.keys(None, 1000) == [at for n, at in enumerate(near) if n % 3]
+    assert sorted(roomy.due(100.0, 1000)) == [at for n, at in enumerate(near) if n % 3 == 1]
+
+
+def test_an_error_among_several_changes_stands_in_its_place(roomy: Store) -> None:
+    """A rule that refuses changes nothing of its own and nothing of others."""
+    near = [bytes([0x50]) + number.to_bytes(15) for number in range(5)]
+    put(roomy, near[2], b"before")
+    broken = Corrupt("not a record")
+
+    def fail(_: bytes | None) -> Change:
+        raise broken
+
+    write: Rule = lambda _: Change("done", b"after", 1.0)  # noqa: E731
+    results = roomy.change_each([(at, fail if at == near[2] else write) for at in near])
+    assert results == ["done", "done", broken, "done", "done"]
+    assert [roomy.read(at) for at in near] == [b"after", b"after", b"before", b"after", b"after"]
+
+
+def test_only_whole_keys_are_among_several_changes(store: Store) -> None:
+    """As in a single one."""
+    with pytest.raises(ValueError, match="16 bytes"):
+        store.change_each([(b"short", lambda _: Change(None, b"x"))])
+    assert store.stats().entries == 0
+
+
+def test_threads_count_right(roomy: Store) -> None:
     """Rules of several threads on one key run one after the other: no increment is lost."""
     ready = threading.Barrier(4)
 
@@ -342,15 +408,17 @@ def test_threads_count_right(store: Store) -> None:
 
     def work() -> None:
         ready.wait(10)
-        for _ in range(200):
-            store.change(KEY, add)
+        for _ in range(100):
+            roomy.change(KEY, add)
+            roomy.change_each([(KEY, add)])
+            roomy.change_each([(KEY, add), (KEY[:-1] + b"x", add), (KEY, add)])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert store.read(KEY) == b"800"
+    assert (roomy.read(KEY), roomy.read(KEY[:-1] + b"x")) == (b"1600", b"400")
 
 
 # --- full ---------------------------------------------------------------------------------------------------------------
@@ -388,6 +456,43 @@ def test_full_refuses_new_anonymous_ones(store: Store) -> None:
     count = filled(store, evict=None)
     with pytest.raises(StoreFull):
         put(store, key(count + 50_000), b"x" * 60_000, evict=(1, 1e9))
+
+
+def test_several_changes_in_a_full_store(roomy: Store) -> None:
+    """What has room is done, what has none is refused, each by itself; and what is there can be rewritten and ended."""
+
+    def written(numbers: Sequence[int], data: bytes) -> list[bool]:
+        """Which of them were, the others having been refused."""
+        results = roomy.change_each([(key(number), lambda _: Change(True, data)) for number in numbers])
+        assert all(result is True or isinstance(result, StoreFull) for result in results)
+        return [result is True for result in results]
+
+    held: list[int] = []
+    for first in range(0, 100_000, 1000):
+        taken = written(range(first, first + 1000), b"x" * 1500)
+        held += [first + place for place, done in enumerate(taken) if done]
+        if not any(taken):
+            break
+    assert not any(taken)
+    assert roomy.stats().entries == len(held)
+    assert len(held) * 1500 > 0.3 * roomy.stats().bytes_max
+    for data in (b"y" * 1500, b"z" * 1500, b"tombstone", b"TOMBSTONE"):
+        assert all(written(held, data))
+        assert all(roomy.read(key(number)) == data for number in held)
+    assert all(written(range(100_000, 100_100), b"fits again"))
+    assert roomy.stats().bytes_used <= roomy.stats().bytes_max
+
+
+def test_several_new_ones_evict_as_single_ones_do(store: Store) -> None:
+    """A flood in numbers: logged-in ones stay, the size is held."""
+    store.change_each([(key(number), lambda _: Change(None, b"u" * 1500)) for number in range(300)])
+    for first in range(300, 12_000, 100):
+        batch = [(key(n), lambda _, n=n: Change("in", b"x" * 1500, 0.0, (0, 100.0 * n))) for n in range(first, first + 100)]
+        assert store.change_each(batch) == ["in"] * 100
+    stats = store.stats()
+    assert stats.bytes_used <= stats.bytes_max
+    assert all(store.read(key(number)) == b"u" * 1500 for number in range(300))
+    assert 0.25 * stats.bytes_max / 1500 < stats.entries < 12_000
 
 
 def test_flood_of_anonymous_ones(store: Store) -> None:

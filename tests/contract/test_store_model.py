@@ -56,6 +56,11 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         seen = self.store.change(key, lambda old: Change(old, data, due, evict, hint, unhint, group))
         assert seen == self.data.get(key, (None, 0.0))[0]
+        self.changed(key, data, due, evict, hint, unhint, group)
+
+    def changed(
+        self, key: bytes, data: Any, due: float, evict: Any, hint: tuple[str, ...], unhint: tuple[str, ...], group: bytes | None
+    ) -> None:
         if isinstance(data, bytes):
             self.data[key] = (data, due)
             self.group_of[key] = group
@@ -70,6 +75,16 @@ class Machine(RuleBasedStateMachine):
     def grouped(self, group: bytes, settled: bool) -> None:
         found = self.store.grouped(group, settled=settled)
         assert sorted(found) == sorted(key for key in self.data if self.group_of[key] == group)
+
+    @rule(changes=st.lists(st.tuples(keys, datas, dues, evicts, owners, owners, groups), max_size=40))
+    def change_each(self, changes: list[tuple[bytes, Any, float, Any, tuple[str, ...], tuple[str, ...], bytes | None]]) -> None:
+        expected = []
+        rules = [(each[0], lambda old, rest=each[1:]: Change(old, *rest)) for each in changes]
+        seen = self.store.change_each(rules)
+        for each in changes:
+            expected.append(self.data.get(each[0], (None, 0.0))[0])
+            self.changed(*each)
+        assert seen == expected
 
     @rule(by=st.floats(0.1, 100))
     def time_passes(self, by: float) -> None:

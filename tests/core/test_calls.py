@@ -14,6 +14,7 @@ from clustersession.core.bars import Bar
 from clustersession.core.calls import Call, Message, Reply
 from clustersession.core.edits import edit_of
 from clustersession.core.encoding import decode_call, decode_reply, encode_message, moved_to_clock
+from clustersession.core.facts import CanaryFacts, LinkFacts, NodeFacts
 from clustersession.core.node import State
 from clustersession.core.record import Digest, Ending, Lifetime, Lock, Patch, Record
 from clustersession.core.record import moved_to_clock as record_moved
@@ -31,6 +32,25 @@ FULL = record(lifetime=Lifetime(30.0, 2000.0), auth_time=900.0, frozen_until=100
 GRACED = tombstone(ended=Ending("rotated", 990.0, 1010.0), items=FULL.items)
 DIGEST = Digest(KEY, 2, 3, OWNERS, False)
 BAR = Bar(b"12345678", (b"1" * 16, b"2" * 16), 995.0, (KEY,))
+FACTS = NodeFacts(
+    node="a",
+    release="1.0",
+    wall_s=1.7e9,
+    mode="on",
+    ring="1:0123456789abcdef",
+    exposed=False,
+    cookie="cs",
+    cookie_secure=True,
+    synced=True,
+    leaving=False,
+    entries=1,
+    bytes_used=2,
+    bytes_max=3,
+    down={"3": "process 7 (gunicorn, stopped)"},
+    links=(LinkFacts(peer="b", state="alive", ago_s=0.25),),
+    counts={"id_sent": (1, 0, 2)},
+    canaries=(CanaryFacts(backup="b", ms=3.5, step="read", at="b", why="timeout"),),
+)
 OTHERS = (member("b", State.SUSPECT, zone="z", kids=(2, 1)), member("c", State.LEFT))
 EXAMPLES: tuple[Message, ...] = (
     calls.Fetch(KEY, 12.5),
@@ -55,6 +75,8 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Freeze(KEY, 2, 0.25),
     calls.Touch(KEY, 3.5),
     calls.Expire(KEY, 2, OWNERS),
+    calls.Forget(KEY),
+    calls.Examine(tour=True),
     calls.Confirm((DIGEST, Digest(KEY, 2, 0, OWNERS, True))),
     calls.Inventory(None, 256),
     calls.Inventory(KEY, 256),
@@ -96,6 +118,7 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Differs("n"),
     calls.Unsuitable("incr", "n", "str"),
     calls.Full(),
+    calls.Examined(FACTS),
     calls.Broken(),
     calls.Unreachable("refused"),
     calls.Each((calls.NotMine(), calls.Exported(FULL), calls.Confirmed(((KEY, FULL),)))),

@@ -1,14 +1,31 @@
-"""Whose business a session's owners are."""
+"""Whose business a session's owners are, and how they are changed without anybody asking for it."""
 
 from __future__ import annotations
 
 import pytest
 
+from clustersession.core.calls import (
+    Absorb,
+    Absorbed,
+    Confirm,
+    Conflict,
+    Done,
+    Export,
+    Exported,
+    Held,
+    Promote,
+    Promoted,
+    Put,
+    Settle,
+)
 from clustersession.core.node import State
-from clustersession.core.record import Record
-from clustersession.core.repair import owes
+from clustersession.core.operations import Cluster
+from clustersession.core.operations.outcome import Placement
+from clustersession.core.record import Record, digest
+from clustersession.core.repair import owes, placed_anew
 
-from .records import member, pointer, record, tombstone, view
+from .play import Script, play
+from .records import KEY, member, pending, pointer, record, tombstone, view
 
 DEAD_B = (member("a"), member("b", State.DEAD), member("c"))
 LEAVING_B = (member("a"), member("b", State.LEAVING), member("c"))
@@ -40,3 +57,106 @@ ALONE = (member("a"), member("b", State.DEAD))
 def test_who_owes_what(held: Record | None, members: tuple[object, ...] | None, leaving: bool, expected: bool) -> None:
     """An owner whose partner is gone owes another one; who leaves owes all it has."""
     assert owes(held, view(*members or ()), leaving=leaving) is expected  # type: ignore[arg-type]
+
+
+# --- one session -------------------------------------------------------------------------------------------------------------
+
+SEEN = Placement(1, ("a", "b"))
+WITHOUT_B = Cluster(view(*DEAD_B))
+
+
+def test_a_session_without_its_backup_gets_another_one() -> None:
+    """What was seen in the survey is enough to begin with, and no step is left out: promoted, put, accepted here, then there, and
+    only then nothing is left to tell."""
+    changed = pending(2, owners=("a", "c"))
+    script: Script = {("a", Promote): Promoted(changed), ("c", Put): Held(1), ("a", Settle): Done(), ("c", Settle): Done()}
+    played = play(placed_anew(WITHOUT_B, KEY, SEEN, leaving=False), script)
+    assert played.outcome is True
+    assert played.log == ["a Promote", "c Put", "a Settle", "c Settle", "tell a Settle"]
+
+
+def test_what_was_seen_may_have_changed_meanwhile() -> None:
+    """Then it is refused, what is there now is looked at, and it is seen to that, or left alone."""
+    now = record(4, 7, owners=("a", "c"))
+    script: Script = {("a", Promote): Conflict(4, ("a", "c")), ("a", Export): Exported(now)}
+    played = play(placed_anew(WITHOUT_B, KEY, SEEN, leaving=False), script)
+    assert (played.outcome, played.log) == (True, ["a Promote", "a Export"])
+
+    lacking = record(4, 7, owners=("b", "a"))
+    script = {
+        ("a", Promote): [Conflict(4, ("b", "a")), Promoted(pending(5, 7, ("a", "c")))],
+        ("a", Export): Exported(lacking),
+        ("c", Put): Held(7),
+        ("a", Settle): Done(),
+        ("c", Settle): Done(),
+    }
+    played = play(placed_anew(WITHOUT_B, KEY, SEEN, leaving=False), script)
+    assert played.outcome is True
+    assert [call.epoch for _, call in played.calls(Promote)] == [1, 4]
+
+
+def test_an_owner_that_is_back_is_not_replaced() -> None:
+    """It was gone when the session was looked at, and is not now."""
+    script: Script = {("a", Export): Exported(record())}
+    assert play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=False), script).log == ["a Export"]
+
+
+def test_nothing_is_made_single_by_repair() -> None:
+    """Without anybody to take a copy it stays as it is: the other owner may come back."""
+    assert play(placed_anew(Cluster(view(*ALONE)), KEY, SEEN, leaving=False), {}).outcome is False
+
+
+def test_who_leaves_keeps_a_pointer_and_says_so() -> None:
+    """Only when two others hold the session is it out of this node's hands."""
+    changed = pending(2, owners=("b", "c"))
+    held = digest(KEY, pointer(2, ("b", "c")))
+    script: Script = {
+        ("b", Promote): Promoted(changed),
+        ("c", Put): Held(1),
+        ("b", Settle): Done(),
+        ("c", Settle): Done(),
+        ("a", Absorb): Absorbed(None, held),
+        ("b", Confirm): Done(),
+    }
+    played = play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=True), script)
+    assert played.outcome is True
+    assert played.log == ["b Promote", "c Put", "b Settle", "c Settle", "tell b Settle", "a Absorb", "b Confirm"]
+    assert played.calls(Confirm) == [("b", Confirm((held,)))]
+
+
+def test_the_place_of_another_that_leaves_is_taken_only_to_hand_on() -> None:
+    """Both owners leave: with one that stays the session has two owners, but one of them is about to go."""
+    both = Cluster(view(member("a", State.LEAVING), member("b", State.LEAVING), "c", "d"))
+    script: Script = {
+        ("a", Promote): Promoted(pending(2, owners=("a", "c"))),
+        ("c", Promote): Promoted(pending(3, owners=("c", "d"))),
+        ("c", Put): Held(1),
+        ("d", Put): Held(1),
+        ("a", Settle): Done(),
+        ("c", Settle): Done(),
+        ("d", Settle): Done(),
+        ("a", Export): Exported(record(2, owners=("a", "c"))),
+        ("a", Absorb): Absorbed(None, digest(KEY, pointer(3, ("c", "d")))),
+        ("c", Confirm): Done(),
+    }
+    played = play(placed_anew(both, KEY, SEEN, leaving=True), script)
+    assert played.outcome is True
+    assert [node for node, _ in played.calls(Promote)] == ["a", "c"]
+
+
+def test_who_leaves_is_not_done_while_it_is_still_an_owner() -> None:
+    """What it holds after all is another history: it is looked at again."""
+    better = record(3, 9, owners=("a", "b"))
+    script: Script = {
+        ("b", Promote): [Promoted(pending(2, owners=("b", "c"))), Conflict(9, ("b", "c"))],
+        ("c", Put): Held(1),
+        ("b", Settle): Done(),
+        ("c", Settle): Done(),
+        ("a", Absorb): [Absorbed(better, digest(KEY, better)), Absorbed(None, digest(KEY, pointer(9, ("b", "c"))))],
+        ("b", Confirm): Done(),
+        ("a", Export): [Exported(better), Exported(pointer(9, ("b", "c")))],
+        ("b", Export): Exported(record(9, 9, ("b", "c"))),
+    }
+    played = play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=True), script)
+    assert played.outcome is True
+    assert [call.epoch for _, call in played.calls(Promote)] == [1, 3]

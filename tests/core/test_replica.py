@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from clustersession.core import calls, encoding
@@ -128,7 +129,7 @@ def test_the_table_is_complete() -> None:
     assert ROWS[0][1:] == list(STATES)
     assert [row[0] for row in ROWS[1:]] == list(about(1, ("a", "b")))
     assert {type(call) for call in about(1, ("a", "b")).values()} == {
-        each for each in calls.SessionCall.__args__ if each not in (calls.Fetch, calls.Confirm)
+        each for each in calls.SessionCall.__args__ if each not in (calls.Fetch, calls.Confirm, calls.Forget)
     }
 
 
@@ -463,7 +464,10 @@ def test_a_copy_means_the_same_on_every_clock() -> None:
         for name, call in about(1, ("a", "b")).items():
             here = decide(held, call, at, "b")
             then = decide(
-                moved, encoding.moved_to_clock(call, by), there if at.synced else there._replace(synced_until=there.now), "b"
+                moved,
+                encoding.moved_to_clock(call, by),
+                there if at.synced else msgspec.structs.replace(there, synced_until=there.now),
+                "b",
             )
             assert then.record == (here.record and moved_to_clock(here.record, by)), (state, name)
             assert then.reply == encoding.moved_to_clock(here.reply, by), (state, name)

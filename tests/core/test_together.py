@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clustersession.core import calls
 from clustersession.core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
 from clustersession.core.record import Key
-from clustersession.core.together import BYTES_MAX, CALLS_MAX, NOT_TOGETHER, together
+from clustersession.core.together import BYTES_MAX, CALLS_MAX, NOT_TOGETHER, PIECE_MAX, Crew, joined, pieces_of, together
 
 from .records import KEY, item, record
 
@@ -97,6 +97,46 @@ def test_a_message_does_not_grow_without_bound() -> None:
 
     _, sent = run(together([put(number) for number in range(5)]), lambda node, call: calls.Held(1))
     assert [len(ask.call.calls) for ask in sent if isinstance(ask.call, calls.Many)] == [2, 2, 1]
+
+
+def test_a_crew_takes_in_others_while_it_is_at_work() -> None:
+    """Each is at a step of its own, and what they ask one node goes in one message all the same."""
+    crew = Crew[list[Any]]()
+    over: list[tuple[int, list[Any]]] = []
+
+    def at_work() -> Operation[None]:
+        for number in range(4):
+            crew.start([walk(number, [("a",), ("b", "c"), ("a",)])])
+            over.extend((yield from crew.round()))
+        while crew:
+            over.extend((yield from crew.round()))
+
+    _, sent = run(at_work())
+    assert over == [(number, expected(number, [("a",), ("b", "c"), ("a",)])) for number in range(4)]
+    assert sorted(ask.node for ask in sent) == ["a"] * 6 + ["b"] * 4 + ["c"] * 4
+    assert max(len(ask.call.calls) for ask in sent if isinstance(ask.call, calls.Many)) == 2
+
+
+@given(st.integers(0, 5 * PIECE_MAX))
+def test_the_pieces_of_a_message_are_all_of_it(count: int) -> None:
+    """In their order, none of them long; their replies are those of the message."""
+    many = calls.Many(tuple(calls.Fetch(key(number), 0.0) for number in range(count)))
+    pieces = pieces_of(many)
+    assert all(isinstance(piece, calls.Many) and len(piece.calls) <= PIECE_MAX for piece in pieces)
+    replies = [calls.Each(tuple(held_by("a", call) for call in piece.calls)) for piece in pieces]  # type: ignore[union-attr,misc]
+    assert joined(replies) == calls.Each(tuple(held_by("a", call) for call in many.calls))  # type: ignore[misc]
+
+
+def test_what_is_not_many_calls_is_one_piece() -> None:
+    """And its reply is the reply."""
+    call = calls.Fetch(KEY, 0.0)
+    assert pieces_of(call) == (call,)
+    assert joined([calls.NotMine()]) == calls.NotMine()
+
+
+def test_a_piece_without_replies_is_an_answer_to_none() -> None:
+    """Nobody could tell which of them are missing."""
+    assert joined([calls.Each((calls.Done(),)), calls.Full(), calls.Each(())]) == calls.Full()
 
 
 def test_a_silent_node_is_silent_to_everybody() -> None:

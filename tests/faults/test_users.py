@@ -24,7 +24,7 @@ USER: Final = "7"
 
 @pytest.fixture
 def cluster(new_cluster: NewCluster) -> Iterator[Cluster]:
-    made = new_cluster(3).start()
+    made = new_cluster(4).start()
     yield made
     assert made.complaints() == []
 
@@ -73,7 +73,7 @@ def alive(host: Host, sessions: list[User]) -> int:
 def test_both_owners_are_killed_and_come_back_with_their_files(cluster: Cluster) -> None:
     """Nobody that is left when the user's sessions are ended has ever heard of them: the old files open nothing all the same, and
     another user's sessions in them are there."""
-    one, two, third = cluster
+    one, two, third, _ = cluster
     theirs, others = (sessions_on([one, two], {"n1", "n2"}, user) for user in (USER, "8"))
     for host in (one, two):
         host.kill()
@@ -85,14 +85,14 @@ def test_both_owners_are_killed_and_come_back_with_their_files(cluster: Cluster)
         until(host.serves, "it does not serve")
         assert alive(host, theirs) == 0
     cluster.await_whole()
-    assert [alive(host, theirs) for host in cluster] == [0] * 3
-    assert [alive(host, others) for host in cluster] == [len(others)] * 3
+    assert [alive(host, theirs) for host in cluster] == [0] * 4
+    assert [alive(host, others) for host in cluster] == [len(others)] * 4
 
 
 def test_an_owner_stands_still(cluster: Cluster) -> None:
     """For longer than the two seconds for which it may not know: the cookies replayed there the moment it goes on open nothing,
     nor anywhere else."""
-    paused, other, third = cluster
+    paused, other, third, _ = cluster
     theirs = sessions_on([paused, other], {"n1", "n2"}, USER)
     stopped = paused.pause()
     assert end_all(third) == len(theirs)
@@ -102,4 +102,4 @@ def test_an_owner_stands_still(cluster: Cluster) -> None:
     paused.resume()
     assert alive(paused, theirs) == 0
     cluster.await_whole()
-    assert [alive(host, theirs) for host in cluster] == [0] * 3
+    assert [alive(host, theirs) for host in cluster] == [0] * 4

@@ -27,18 +27,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from clustersession.core.switch import Switch, signed
 from clustersession.integrations.django import source
 from clustersession.integrations.flask import ClusterSession
 from clustersession.integrations.starlette import SessionMiddleware
 from clustersession.runtime import adoption, mirroring
 from clustersession.runtime.engine import Engine
+from clustersession.runtime.shadowing import DIFFERS, EQUAL, NEW, REFUSED, UNAVAILABLE
+from clustersession.runtime.switching import ModeSwitch
 from clustersession.sources import StarletteCookie
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations import apps
 from tests.middleware.calling import call_asgi, call_wsgi
 
-MODES = ("off", "mirror", "on")
-CLICKS = 1200
+MODES = ("off", "shadow", "mirror", "on")
+OLD = ("off", "shadow")
+WORDS = (EQUAL, DIFFERS, NEW, REFUSED, UNAVAILABLE, "shadow_failed")
+CLICKS = 1800
 ENGINES = ("db", "cached_db", "signed_cookies")
 
 App = Callable[[str, str], Any]
@@ -114,10 +119,11 @@ class Site:
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.cluster = InProcessCluster()
-        self.old_cookie, self._make = KINDS[kind]
+        self.kind, (self.old_cookie, self._make) = kind, KINDS[kind]
         self._directory = directory
         self.modes: dict[str, str] = {}
         self.apps: dict[str, App] = {}
+        self.percent = 100  # of the sessions that are in this mode
         for name in "abc":
             self.switch(name, "off")
 
@@ -125,7 +131,11 @@ class Site:
         """The host is started again, in this mode."""
         engine = self.cluster[name].engine
         engine.config = replace(engine.config, mode=mode)
-        self.apps[name], self.modes[name] = self._make(engine, self._directory), mode
+        self.apps[name], self.modes[name] = self.made(name), mode
+
+    def made(self, name: str) -> App:
+        """The app on that host, as its settings are now."""
+        return self._make(self.cluster[name].engine, self._directory)
 
 
 class User:
@@ -157,7 +167,8 @@ class User:
             self.get(host, f"/login/user{self.number}")
             counts["logins"] += 1
         elif "_user_id" in self.holds and what < 0.06:
-            self.stolen = [dict(self.jar), *self.stolen][:4] if site.modes[host] != "off" else self.stolen
+            is_ours = site.modes[host] not in OLD and ("cs" in self.jar or site.percent == 100)
+            self.stolen = [dict(self.jar), *self.stolen][:4] if is_ours else self.stolen
             self.get(host, "/logout")
             self.holds = {}
             counts["logouts"] += 1
@@ -166,7 +177,7 @@ class User:
             counts["items"] += 1
             self.holds["cart"] = [*self.holds.get("cart", []), item]
             self.get(host, f"/add/cart/{item}")
-        elif what < 0.65 and self.stolen and site.modes[host] != "off":
+        elif what < 0.65 and self.stolen and site.modes[host] not in OLD:
             seen = self.get(host, "/", chance.choice(self.stolen))
             assert "_user_id" not in seen, f"logged in again at {host}: {site.modes}"
             counts["replays"] += 1
@@ -206,12 +217,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_site_is_switched_over_and_back(site: Site, clock: Clock, seed: int) -> None:
-    """Every host goes from `off` over `mirror` to `on` and back, one after the other, while users click on any of them."""
+    """Every host goes from `off` over `shadow` and `mirror` to `on` and back, one after the other, while users click on any of
+    them."""
     chance, counts = random.Random(seed), Counter[str]()
     users = [User(site, number, clock) for number in range(12)]
-    steps = [(name, mode) for mode in ("mirror", "on", "mirror", "off") for name in "abc"]
+    steps = [(name, mode) for mode in ("shadow", "mirror", "on", "mirror", "shadow", "off") for name in "abc"]
     for name, mode in [("a", "off"), *steps]:
-        if (name, mode) == steps[-3]:  # as the guide says: what was done in `on` is written back with the next request
+        if (name, mode) == steps[-6]:  # as the guide says: what was done in `on` is written back with the next request
             for user in users:
                 user.look(chance.choice("abc"))
         site.switch(name, mode)
@@ -219,3 +231,71 @@ def test_a_site_is_switched_over_and_back(site: Site, clock: Clock, seed: int) -
             chance.choice(users).click(chance, counts)
     assert min(counts[f"reads in {mode}"] for mode in MODES) > 20, counts
     assert min(counts[what] for what in ("logins", "logouts", "replays")) > 5, counts
+
+
+def test_the_cluster_is_switched_as_a_whole(site: Site, clock: Clock) -> None:
+    """By the cluster-wide switch, without a restart of anything, a part of the sessions first; each host hears of it when it
+    hears of it."""
+    chance, counts = random.Random(3), Counter[str]()
+    for node in site.cluster:
+        node.engine.config = replace(node.engine.config, mode="off", mode_switch=True)
+        site.apps[node.name] = site.made(node.name)
+    users = [User(site, number, clock) for number in range(12)]
+    steps = [("shadow", 50), ("shadow", 100), ("mirror", 30), ("mirror", 100), ("on", 100), ("mirror", 100), ("off", 100)]
+    for serial, (mode, percent) in enumerate(steps, 1):
+        if (mode, percent) == steps[-1]:
+            for user in users:
+                user.look(chance.choice("abc"))
+        site.percent = percent
+        statement = signed(Switch(serial, 0.0, mode, percent, "a"), site.cluster.ring.signing, "default")
+        for node in chance.sample(list(site.cluster), 3):
+            assert ModeSwitch(node.store, lambda: site.cluster.ring, "default").take(statement)
+            site.modes[node.name] = mode
+            for _ in range(40):
+                chance.choice(users).click(chance, counts)
+    assert min(counts[f"reads in {mode}"] for mode in MODES) > 20, counts
+    assert min(counts[what] for what in ("logins", "logouts", "replays")) > 5, counts
+
+
+def test_shadow_counts_what_it_sees(site: Site, clock: Clock) -> None:
+    """Copies are equal as long as all hosts take part, new where a session was begun before, and differ where a host that does
+    not take part has changed one; no cookie of ours goes out, and a logout ends the copy too."""
+    for name in "abc":
+        site.switch(name, "shadow")
+    user = User(site, 1, clock)
+
+    def seen(host: str, path: str) -> dict[str, int]:
+        before = Counter({word: site.cluster.counted(word) for word in WORDS})
+        clock.now += 1.0
+        user.get(host, path)
+        after = Counter({word: site.cluster.counted(word) for word in WORDS})
+        return dict(after - before)
+
+    assert seen("a", "/login/7") == {}
+    assert seen("b", "/add/cart/apple") == {EQUAL: 1}
+    assert seen("c", "/") == {EQUAL: 1}
+    assert "cs" not in user.jar
+    site.switch("b", "off")
+    assert seen("b", "/add/cart/pear") == {}
+    assert seen("a", "/") in ({DIFFERS: 1}, {NEW: 1})
+    assert seen("c", "/") == {EQUAL: 1}
+    jar = dict(user.jar)
+    assert seen("a", "/logout") == {EQUAL: 1}
+    user.jar = jar  # a cookie that is the session itself still opens it in the old system, which decides
+    assert seen("c", "/") == ({DIFFERS: 1} if "cookies" in site.kind else {})
+
+
+def test_shadow_never_gets_in_the_way(site: Site, clock: Clock) -> None:
+    """With no other host in reach, and a copy that cannot be read, the old session is as it was."""
+    for name in "abc":
+        site.switch(name, "shadow")
+    user = User(site, 1, clock)
+    for path in ("/login/7", "/add/cart/apple"):
+        clock.now += 1.0
+        user.get("a", path)
+    site.cluster.paused("a", "b", "c")
+    for item in ("pear", "plum"):
+        clock.now += 1.0
+        user.get("b", f"/add/cart/{item}")
+    assert user.get("c", "/") == {"_user_id": "7", "cart": ["apple", "pear", "plum"]}
+    assert site.cluster.counted(UNAVAILABLE) > 0

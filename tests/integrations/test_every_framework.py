@@ -188,7 +188,7 @@ def test_of_several_cookies_of_our_name_one_must_be_valid(site: Site) -> None:
     assert site.values("b", f"{mine}; {mine}") == {"_user_id": "7"}
     assert site.values("b", f"{mine}; {other}") == {}
     assert site.values("b", f"cs=1; cs=2; cs=3; {mine}") == {}
-    assert site.cluster.counted("id_refused_ambiguous") == 2
+    assert site.cluster.counted("refused_duplicate") == 2
 
 
 # --- faults ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,13 @@ async def explained(key: bytes) -> bytes:
     return json.dumps({"asked about": key.hex()}).encode()
 
 
+async def examined() -> bytes:
+    return b'{"asked": "a"}'
+
+
+ordered: list[tuple[str, int]] = []
+
+
 def sources(*, ready: bool = True) -> Sources:
     return Sources(
         status=lambda: {"node": "a", "members": []},
@@ -28,6 +35,8 @@ def sources(*, ready: bool = True) -> Sources:
         counters=lambda: {"loads_total": 3},
         drain=lambda: None,
         explain=explained,
+        doctor=examined,
+        switch=lambda mode, percent: ordered.append((mode, percent)),
     )
 
 
@@ -190,3 +199,15 @@ def test_a_silent_client_does_not_hold_up_the_end() -> None:
         return found
 
     assert asyncio.run(run()) == b""
+
+
+def test_the_mode_is_switched_by_a_post() -> None:
+    """With the per cent of the sessions; what is no mode, or no per cent, changes nothing."""
+    ordered.clear()
+    done = answer("/mode/mirror/25", method="POST")
+    assert done.status_code == 202
+    assert "switched to mirror, 25 per cent" in done.text
+    for wrong in ("/mode/dev/100", "/mode/on/101", "/mode/on", "/mode/on/x", "/mode/"):
+        assert answer(wrong, method="POST").status_code == 400
+    assert answer("/mode/on/100").status_code == 404
+    assert ordered == [("mirror", 25)]

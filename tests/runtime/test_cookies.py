@@ -60,7 +60,7 @@ def test_what_a_dropped_key_has_signed_is_worth_nothing_at_once() -> None:
     assert reader.token(cookie) is not None
     reader.ring = KeyRing.parse(OTHER)
     assert reader.token(cookie) is None
-    assert reader.counters.of("id_refused_kid") == 1
+    assert reader.counters.of("refused_unknown_key") == 1
 
 
 def test_a_new_key_signs_only_when_every_member_has_it() -> None:
@@ -134,7 +134,7 @@ def test_an_id_that_has_outlived_the_operators_limit_is_refused_without_a_look_u
     monkeypatch.setattr("clustersession.runtime.cookies.time", lambda: born + 60 + 3600 + 61)
     assert limited.token(cookie) is None
     assert free.token(free.issued()) is not None
-    assert limited.counters.of("id_refused_outlived") == 1
+    assert limited.counters.of("refused_outlived") == 1
 
 
 def test_a_handle_names_a_session_but_no_owner() -> None:

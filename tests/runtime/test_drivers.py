@@ -8,9 +8,25 @@ from typing import Any
 
 import pytest
 
-from clustersession.core.calls import Call, Done, Fetch, Found, Later, NotMine, Promote, Reply, Touch, Unreachable
+from clustersession.core.calls import (
+    Call,
+    Done,
+    Each,
+    Fetch,
+    Found,
+    Gone,
+    Later,
+    Many,
+    NotMine,
+    Promote,
+    Reply,
+    Touch,
+    Unreachable,
+)
 from clustersession.core.effects import Ask, AskAll, Hedge, Operation, Tell, Wait
 from clustersession.core.node import Member, View
+from clustersession.core.replica import key_of
+from clustersession.core.together import PIECE_MAX
 from clustersession.ports import Outgoing
 from clustersession.runtime.async_driver import AsyncDriver
 from clustersession.runtime.budget import Budget
@@ -27,13 +43,13 @@ class HostOfA:
     me = "a"
 
     def __init__(self, reply: Reply) -> None:
-        self.reply = reply
+        self.answer: Callable[[Call], Reply] = lambda call: reply
         self.handled: list[Call] = []
         self.view = View("a", MEMBERS)
 
     def handle(self, call: Call) -> Reply:
         self.handled.append(call)
-        return self.reply
+        return self.answer(call)
 
 
 class Peers:
@@ -115,6 +131,48 @@ def test_replies_come_in_the_order_of_the_calls(driven: Driven) -> None:
     found = driven.run(of(AskAll((Ask("c", FETCH), Ask("a", FETCH), Ask("b", FETCH))), Ask("b", FETCH)))
     assert found == [(Done(), NotMine(), Later()), Later()]
     assert driven.peers.sent == [("exchange", [("c", 0.0), ("b", 0.0)], False), ("ask", "b")]
+
+
+def many(count: int) -> Many:
+    return Many(tuple(Fetch(number.to_bytes(16), 0.0) for number in range(count)))
+
+
+def each_gone(call: Call) -> Reply:
+    """One reply for each call of a `Many`, which says whose it is."""
+    assert isinstance(call, Many)
+    return Each(tuple(Gone(key_of(each).hex(), 0.0, 1, ("a", None)) for each in call.calls))
+
+
+def test_much_to_do_here_is_done_while_peers_do_their_part(driven: Driven) -> None:
+    """In asyncio code piece by piece, so that others get their turn; the replies are where they belong."""
+    driven.host.answer = each_gone
+    much, little = many(2 * PIECE_MAX + 1), many(1)
+    found, alone = driven.run(
+        of(AskAll((Ask("c", FETCH), Ask("a", much), Ask("z", FETCH), Ask("a", little))), AskAll((Ask("a", little),)))
+    )
+    assert found == (Done(), each_gone(much), Unreachable("unknown"), each_gone(little))
+    assert alone == (each_gone(little),)
+    assert driven.peers.sent == [("exchange", [("c", 0.0)], False), ("exchange", [], False)]
+    sizes = [len(call.calls) for call in driven.host.handled if isinstance(call, Many)]
+    assert sizes == ([PIECE_MAX, PIECE_MAX, 1, 1, 1] if driven.kind == "asyncio" else [2 * PIECE_MAX + 1, 1, 1])
+
+
+def test_peers_are_asked_before_this_host_does_its_part() -> None:
+    """So that both are at work at the same time."""
+    driven, order = Driven("asyncio"), list[str]()
+    exchange = driven.peers.exchange
+
+    async def noted(*args: Any) -> Any:
+        order.append("peers")
+        return await exchange(*args)  # type: ignore[misc]
+
+    def answer(call: Call) -> Reply:
+        order.append("here")
+        return Each((Done(),))
+
+    driven.peers.exchange, driven.host.answer = noted, answer  # type: ignore[method-assign,assignment]
+    driven.run(of(AskAll((Ask("a", many(1)), Ask("b", FETCH)))))
+    assert order == ["peers", "here"]
 
 
 def test_who_is_no_member_is_never_called(driven: Driven) -> None:

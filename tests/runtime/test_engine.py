@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import pytest
 from clustersession.errors import ConfigError, StoreFull
 from clustersession.runtime.board import Board, write_board
 from clustersession.runtime.counters import Counters
-from clustersession.runtime.engine import HANDED_IN_AFTER_S, NODE_SILENT_S, Engine, SystemEntropy
+from clustersession.runtime.engine import NODE_SILENT_S, Engine, SystemEntropy
 from clustersession.store.memory import MemoryStore
 from clustersession.testing.in_process import InProcessCluster
 
@@ -111,18 +112,29 @@ def test_the_view_of_the_members_is_renewed() -> None:
 
 
 def test_what_a_worker_counts_reaches_the_host() -> None:
-    """Within seconds of traffic, so that the node can show what happened in all workers."""
-    clock = Clock()
-    worker = engine(clock, Starter())
-    silent_since(worker, clock.now)
-    worker.count("late_write", 3)
-    worker.visit((), blocking=True)
-    eventually(lambda: worker.host.store.counts().get("late_write") == 3)
-    worker.count("late_write")
-    clock.now += HANDED_IN_AFTER_S
-    silent_since(worker, clock.now)
-    worker.visit((), blocking=True)
-    eventually(lambda: worker.host.store.counts().get("late_write") == 4)
+    """Soon, also if no other request comes to this worker, and at its end at once."""
+    store, counters = MemoryStore(now=Clock()), Counters()
+    counters.count("late_write", 3)
+    counters.hand_in_to(store)
+    counters.count("late_write")
+    eventually(lambda: store.counts() == {"late_write": 4})
+    counters.count("late_write")
+    counters.close()
+    assert store.counts() == {"late_write": 5}
+    eventually(lambda: counters.snapshot() == {})
+
+
+def test_a_forked_worker_hands_in_nothing_of_its_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that forks has counted at that moment is in both, and counts once."""
+    store, counters = MemoryStore(now=Clock()), Counters()
+    counters.hand_in_to(store)
+    monkeypatch.setattr(os, "getpid", lambda: -2)
+    counters.count("late_write")
+    counters.close()
+    assert store.counts() == {}
+    monkeypatch.undo()
+    counters.close()
+    assert store.counts() == {"late_write": 1}
 
 
 def test_what_could_not_be_handed_in_is_kept() -> None:

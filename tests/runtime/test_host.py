@@ -386,3 +386,60 @@ def test_pointers_are_kept_and_answered(at: Fixture) -> None:
     assert at.host.handle(calls.Fetch(KEY, 1.0)) == calls.Moved(4, ("b", "c"))
     stored: Record | None = at.host.record(KEY)
     assert stored == pointer(4)
+
+
+def test_calls_of_one_message_are_carried_out_each_by_itself(at: Fixture) -> None:
+    """With the replies that each would have had alone, also about one session one after the other."""
+    at.hold(KEY, LIVE, "b")
+    at.spoil(KEY2)
+    others = record(5, 1, ("b", "c"))
+    asked = calls.Many(
+        (
+            calls.Put(KEY3, record(1, 4)),
+            calls.Export(KEY3),
+            calls.Touch(KEY2),
+            calls.Settle(KEY3, 1, ("a", "b"), 4),
+            calls.Confirm((digest(KEY, LIVE), digest(b"4" * 16, others))),
+            calls.Put(KEY2, record(1, 7)),
+            calls.Fetch(KEY2, 0.0),
+            calls.Export(b"5" * 16),
+        )
+    )
+    assert at.host.handle(asked, "b") == calls.Each(
+        (
+            calls.Held(4),
+            calls.Exported(record(1, 4)),
+            calls.Broken(),
+            calls.Done(),
+            calls.Confirmed(()),
+            calls.Held(7),
+            calls.Found(record(1, 7), serving=True),
+            calls.Exported(None),
+        )
+    )
+    assert not at.store.hinted("b", KEY)
+    assert at.host.record(b"4" * 16) == pointer(5, ("b", "c"), 0, last_seen=at.clock.now, created=0.0)
+    assert at.host.record(KEY2) == record(1, 7)
+
+
+@pytest.mark.parametrize(
+    ("error", "reply", "counted"),
+    [
+        (StoreFull("no room"), calls.Full(), "store_full"),
+        (ShardDown(3, 42), calls.Unreachable("down"), "shard_down"),
+        (Corrupt("broken"), calls.Broken(), "record_broken"),
+    ],
+)
+def test_what_the_store_cannot_do_is_a_reply_among_others(error: Exception, reply: calls.Reply, counted: str) -> None:
+    """One for each call, as alone: the other calls of a message have their own fate."""
+    fixture = Fixture(store=Failing(error, Clock()))
+    assert fixture.host.handle(calls.Many((calls.Touch(KEY), calls.Export(KEY2), calls.Touch(KEY2)))) == calls.Each(
+        (reply, calls.Exported(None), reply)  # type: ignore[arg-type]
+    )
+    assert fixture.counters.snapshot() == {counted: 2}
+
+
+def test_a_confirmation_of_what_the_store_cannot_read_is_none() -> None:
+    """Neither alike nor unlike: whoever asks must ask again."""
+    fixture = Fixture(store=Failing(ShardDown(3, 42), Clock()))
+    assert fixture.host.handle(calls.Confirm((digest(KEY, LIVE),)), "b") == calls.Unreachable("down")

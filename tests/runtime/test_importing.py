@@ -18,6 +18,7 @@ from clustersession.runtime import importing
 from clustersession.runtime.adoption import Adoption
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.importing import Fate, Imported, Importer
+from clustersession.runtime.switching import ModeSwitch
 from clustersession.sources import Legacy, Page, StarletteCookie
 from clustersession.testing.in_process import InProcessCluster
 
@@ -319,6 +320,19 @@ def test_an_import_does_not_begin_at_the_wrong_time(site: Site, change: dict[str
     engine.config = replace(engine.config, **change)
     with pytest.raises(ConfigError, match=words):
         _ = site.importer
+
+
+@pytest.mark.parametrize(("mode", "percent", "begins"), [("on", 100, True), ("on", 60, False), ("mirror", 100, False)])
+def test_the_cluster_s_switch_counts_where_a_host_follows_it(site: Site, mode: str, percent: int, *, begins: bool) -> None:
+    """The old system still has what was not switched to `on`."""
+    engine = site.cluster["a"].engine
+    engine.config = replace(engine.config, mode="off", mode_switch=True)
+    ModeSwitch(site.cluster["a"].store, engine.ring, engine.config.cluster).order(mode, percent, 1.0, "a")
+    if begins:
+        assert site.importer.name == "before"
+    else:
+        with pytest.raises(ConfigError, match="every host is in mode 'on'"):
+            _ = site.importer
 
 
 def test_an_import_does_not_begin_without_anything_to_take_over(site: Site) -> None:

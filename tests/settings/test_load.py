@@ -166,7 +166,7 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
             "/nowhere/ring cannot be read (No such file or directory)",
         ),
         ({"NODE": "a b"}, "NODE", "characters that it cannot have"),
-        ({"MODE": "shadow"}, "MODE", "there is no 'shadow'"),
+        ({"MODE": "mirrored"}, "MODE", "there is no 'mirrored'"),
         ({"STORE": "memory"}, "STORE", "not shared between processes"),
         ({"ADOPT_IMPORTED": "1", "MODE": "mirror"}, "ADOPT_IMPORTED", "mode 'mirror' writes to it"),
         ({"IDLE_TIMEOUT": "30 minutes"}, "IDLE_TIMEOUT", "is not a duration"),

@@ -123,8 +123,8 @@ def no_hints(patch: pytest.MonkeyPatch) -> None:
     """Who could not be told of something is not told later either."""
     carried_out = Host._carried_out
 
-    def forgetful(self: Host, key: bytes, decision: Decision, at: replica.Situation) -> Any:
-        return carried_out(self, key, decision._replace(hint=()), at)
+    def forgetful(self: Host, key: bytes, decision: Decision, at: replica.Situation, result: object = None) -> Any:
+        return carried_out(self, key, decision._replace(hint=()), at, result)
 
     patch.setattr(Host, "_carried_out", forgetful)
 
@@ -279,7 +279,7 @@ BUILDS: dict[str, Build] = {
     "an end is acked by one owner": Build(end_at_one_owner, UNDONE, first=6),
     "the newer wins over the tombstone": Build(newer_over_tombstone, UNDONE, "one host alone"),
     "repair copies from a node that has not synced": Build(
-        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 19, covered=any_record_taken_or_none_offered
+        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 70, covered=any_record_taken_or_none_offered
     ),
     "no re-delivery": Build(no_redelivery, LOST, "half done, and then only read", 2),
     "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 6, covered=rivals_not_told),

@@ -137,18 +137,20 @@ class Checker:
         if value is not None and seen is None:
             self._broken("foreign value", now, story, f"{key}={value!r}")
             return
+        # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
+        seen_by = -inf if seen is None else inf if seen.acked is None else seen.acked
         for write in story.acked.get(key, ()):
+            if write.start <= seen_by:
+                continue
             assert write.acked is not None
             if write.acked + LEASE_S >= start or write is seen or self._meeting(write, start, now):
                 continue
             if write.alone != alone and self._apart(write.acked, start):
                 continue
-            # the seen value is older for certain if it was acked before the acked one was even sent, or if nothing is seen
-            if seen is None or (seen.acked is not None and seen.acked < write.start):
-                got = "nothing" if seen is None else f"{seen.value!r} (acked {seen.acked:.3f})"
-                rule, how = ("read went back", "shown") if write.shown else ("lost write", "acked")
-                self._broken(rule, now, story, f"{key}: got {got}, {write.value!r} was {how} at {write.acked:.3f}")
-                return
+            got = "nothing" if seen is None else f"{seen.value!r} (acked {seen.acked:.3f})"
+            rule, how = ("read went back", "shown") if write.shown else ("lost write", "acked")
+            self._broken(rule, now, story, f"{key}: got {got}, {write.value!r} was {how} at {write.acked:.3f}")
+            return
         if seen is not None and seen.acked is None and not alone:  # what only the host that is alone has shown is no promise
             story.wrote(seen, now)
             seen.shown = True

@@ -90,8 +90,14 @@ def run_many(jobs: Sequence[Job], processes: int, out: TextIO = sys.stdout) -> i
 
 
 def _results(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Result]]:
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=gc.freeze) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_begin) as pool:
         yield from pool.imap_unordered(_run, jobs)
+
+
+def _begin() -> None:
+    """Cycles are looked for between the seeds, and among what they have left."""
+    gc.freeze()
+    gc.disable()
 
 
 def _run(job: Job) -> tuple[Job, Result]:

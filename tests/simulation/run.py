@@ -47,6 +47,7 @@ def run_seed(
     faults: Collection[int] | None = None,
     timeouts: Timeouts | None = None,
     write_below: float | None = None,
+    people: type[User] = User,
     listener: Listener | None = None,
     on_wire: bool = True,
 ) -> Result:
@@ -55,7 +56,7 @@ def run_seed(
     with _without_collector():
         world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire)
         _overheard(world, listener)
-        run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below)
+        run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below, people)
         number = 0
         while world.now < seconds:
             kind = world.random.choice(list(kinds))
@@ -90,10 +91,10 @@ def _overheard(world: World, listener: Listener | None) -> None:
 class _Run:
     """The users and the checker of one world."""
 
-    def __init__(self, world: World, users: int, idle_s: float, write_below: float) -> None:
+    def __init__(self, world: World, users: int, idle_s: float, write_below: float, people: type[User]) -> None:
         self.world, self.checker = world, Checker()
         world.run(1.0)
-        self.people = [User(world, self.checker, number, idle_s, write_below) for number in range(users)]
+        self.people = [people(world, self.checker, number, idle_s, write_below) for number in range(users)]
         self._parted = 0
         world.run(3.0)
 

@@ -13,7 +13,7 @@ from .schedules import SCHEDULES, mixed
 from .shrink import shrink
 
 BROKEN = "an end is acked by one owner"
-FAILING = Job(22, 60.0, "one at a time", build=BROKEN)
+FAILING = Job(17, 60.0, "one at a time", build=BROKEN)
 
 
 def test_the_mix_gives_every_schedule_every_number_of_hosts() -> None:
@@ -34,7 +34,7 @@ def test_a_run_that_breaks_no_rule_says_what_happened() -> None:
 def test_a_failing_seed_is_printed_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1; the command breaks the same rule by the same session."""
     out = io.StringIO()
-    jobs = [Job(6, 15.0, FAILING.schedule, build="no record is final")]
+    jobs = [Job(5, 15.0, FAILING.schedule, build="no record is final")]
     assert run_many(jobs, 1, out) == 1
     first = next(line.strip() for line in out.getvalue().splitlines() if "session lost" in line)
     line = next(line for line in out.getvalue().splitlines() if "python -m tests.simulation" in line)

@@ -55,6 +55,7 @@ class User:
 
     keys: tuple[str, ...] = KEYS
     alone = False
+    principals = ("u", "u2")  # at the login, and after a rotation
 
     def __init__(
         self, world: World, checker: Checker, number: int, idle_s: float = IDLE_S, write_below: float = WRITE_BELOW
@@ -99,10 +100,10 @@ class User:
 
     def _a_host(self) -> SimulatedNode | None:
         """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
-        silent = self.world.network.silent
-        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != self.avoids]
-        hosts = [n for n in up if not n.paused or self.world.random.random() < 0.15]
-        return self.world.random.choice(hosts) if hosts else None
+        silent, avoided, chance = self.world.network.silent, self.avoids, self.world.random
+        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != avoided]
+        hosts = [n for n in up if not n.paused or chance.random() < 0.15]
+        return chance.choice(hosts) if hosts else None
 
     def _next(self) -> bytes:
         self._count += 1
@@ -119,8 +120,7 @@ class User:
         return True
 
     def _tell(self, story: Story, node: SimulatedNode, what: str) -> None:
-        if self.world.trace is not None:
-            self.world.log(f"[{story.name}] {what}, at {node.name}")
+        self.world.log(f"[{story.name}] {what}, at {node.name}")
 
     # --- what a request does -----------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class User:
                 story.used(start)
                 self._take(Cookie(key, outcome.placement.owners, (outcome.placement.epoch, 1), start), story)
 
-        node.run(_created(node, key, self._patch(write), self.idle_s), done)
+        node.run(_created(node, key, self._patch(write), self.idle_s, self.principals[0]), done)
 
     def _take(self, cookie: Cookie, story: Story) -> None:
         self.cookie, self.story = cookie, story
@@ -166,8 +166,10 @@ class User:
         match outcome:
             case Loaded():
                 self.world.counts["reads"] += 1
-                self._tell(story, node, f"read {_shown(live_items(outcome.record))}")
-                self.checker.read(story, live_items(outcome.record), start, self.world.now, alone=self.alone)
+                items = live_items(outcome.record)
+                if self.world.trace is not None:
+                    self._tell(story, node, f"read {_shown(items)}")
+                self.checker.read(story, items, start, self.world.now, alone=self.alone)
                 story.used(start)
                 self._follow(cookie, outcome.placement, outcome.record.version)
             case Ended() | Lost():
@@ -198,7 +200,8 @@ class User:
                 self.checker.in_use(story, before, start, self.world.now)
                 story.used(start)
                 story.wrote(write, self.world.now)
-                self._tell(story, node, f"write {write.key}={value.decode()} acked")
+                if self.world.trace is not None:
+                    self._tell(story, node, f"write {write.key}={value.decode()} acked")
                 self._follow(cookie, outcome.placement, outcome.version)
             else:
                 self._loaded(node, outcome, cookie, story, start)
@@ -241,7 +244,7 @@ class User:
                     placement = outcome.saved.placement
                     self._take(Cookie(key, placement.owners, (placement.epoch, 1), start), new)
 
-        node.run(_rotated(node, cookie.target(start), key, self._patch(write)), done)
+        node.run(_rotated(node, cookie.target(start), key, self._patch(write), self.principals[1]), done)
 
     def _replay(self, node: SimulatedNode) -> None:
         """An attacker with a cookie of a session that was logged out or rotated: reads, and writes now and then."""
@@ -284,10 +287,10 @@ def _cluster(node: SimulatedNode) -> Cluster:
     return Cluster(node.host.view)
 
 
-def _created(node: SimulatedNode, key: bytes, patch: Patch, idle_s: float) -> Operation[Any]:
+def _created(node: SimulatedNode, key: bytes, patch: Patch, idle_s: float, principal: str) -> Operation[Any]:
     cluster = _cluster(node)
     record = new_record(
-        cluster, key, now=node.clock(), patch=patch, principal="u", auth_time=None, lifetime=Lifetime(idle=idle_s)
+        cluster, key, now=node.clock(), patch=patch, principal=principal, auth_time=None, lifetime=Lifetime(idle=idle_s)
     )
     return create(cluster, key, record)
 
@@ -306,7 +309,7 @@ def _ended(node: SimulatedNode, target: Target) -> Operation[Any]:
     return (yield from end(_cluster(node), target.key, loaded.placement, "logout"))
 
 
-def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch) -> Operation[Any]:
+def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch, principal: str) -> Operation[Any]:
     loaded = yield from load(_cluster(node), target)
     if not isinstance(loaded, Loaded):
         return loaded
@@ -318,7 +321,7 @@ def _rotated(node: SimulatedNode, target: Target, key: bytes, patch: Patch) -> O
             key,
             patch,
             now=node.clock(),
-            principal="u2",
+            principal=principal,
             auth_time=None,
             grace=None,
         )

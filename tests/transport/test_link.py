@@ -18,8 +18,11 @@ from clustersession.core.calls import (
     Call,
     Confirm,
     Done,
+    Each,
     Found,
     Full,
+    Held,
+    Many,
     NotMine,
     Reply,
     TooLarge,
@@ -28,6 +31,7 @@ from clustersession.core.calls import (
 )
 from clustersession.core.handshake import Hello
 from clustersession.core.keyring import KeyRing
+from clustersession.core.together import PIECE_MAX
 from clustersession.errors import Corrupt, PeerRefused, ShardDown, StoreFull, WireError
 from clustersession.transport.http1 import request_bytes, response_bytes
 from clustersession.transport.link import PROVING_BYTES_MAX, Initiator, Responder, TooLong
@@ -90,6 +94,30 @@ def test_several_calls_may_be_on_their_way() -> None:
     requests = pair.asked(Confirm(())) + pair.asked(Touch(KEY)) + pair.asked(Confirm(()))
     assert len(pair.initiator.asked) == 3
     assert pair.initiator.feed(pair.answered(requests)) == [Done(), NotMine(), Done()]
+
+
+def test_a_large_request_is_carried_out_piece_by_piece() -> None:
+    """Whoever runs the responder decides what happens in between; it is one reply in the end, and the next request waits."""
+    pair = Pair(
+        reply=lambda call, _: Each(tuple(Held(len(call.calls)) for _ in call.calls)) if isinstance(call, Many) else Done()
+    )
+    large = Many(tuple(Touch(number.to_bytes(16)) for number in range(2 * PIECE_MAX + 1)))
+    assert pair.responder.feed(pair.asked(large) + pair.asked(Touch(KEY))) == b""
+    assert [pair.responder.step(), pair.responder.step()] == [None, None]
+    assert [len(call.calls) for call, _ in pair.handled if isinstance(call, Many)] == [PIECE_MAX, PIECE_MAX]
+    sent = [pair.responder.step(), pair.responder.step()]
+    assert not pair.responder.busy()
+    held = (Held(PIECE_MAX),) * (2 * PIECE_MAX) + (Held(1),)
+    assert pair.initiator.feed(b"".join(filter(None, sent))) == [Each(held), Done()]
+
+
+def test_a_large_request_that_no_handler_carries_out_is_answered() -> None:
+    """As a small one: the store is full, or a sixteenth is down."""
+
+    def full(call: Call, _: str) -> Reply:
+        raise StoreFull("no room")
+
+    assert Pair(reply=full).exchanged(Many((Touch(KEY),) * (PIECE_MAX + 1))) == Full()
 
 
 def test_no_value_and_no_identity_can_be_read_on_the_way() -> None:

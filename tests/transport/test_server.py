@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from clustersession.config import Address, Limits, Timeouts
-from clustersession.core.calls import Applied, Call, Found, Reply, Unreachable
+from clustersession.core.calls import Applied, Call, Done, Each, Found, Many, Reply, Touch, Unreachable
 from clustersession.core.node import Member
 from clustersession.core.record import Record, Stamp
+from clustersession.core.together import PIECE_MAX
 from clustersession.transport import server as server_module
 from clustersession.transport.asynchronous import AsyncioTransport
 from clustersession.transport.blocking import BlockingTransport
@@ -25,7 +26,7 @@ from clustersession.transport.http1 import request_bytes, response_bytes
 from clustersession.transport.link import HELLO_REFUSED, Initiator
 from clustersession.transport.server import PeerServer
 from clustersession.transport.wiring import LOG_INTERVAL_S, Report
-from tests.transport.kit import ServerThread, answer, eventually, fetch, patch, serving, until_closed, wiring
+from tests.transport.kit import KEY, ServerThread, answer, eventually, fetch, patch, serving, until_closed, wiring
 
 APPLIED = Applied(1, 2, ("b", "a"))
 IMPATIENT = Timeouts(header_s=0.2, body_s=0.3, connect_s=2.0, request_s=5.0)
@@ -59,6 +60,13 @@ def introduced(server: ServerThread) -> tuple[socket.socket, Initiator]:
 
 def asked(initiator: Initiator, call: Call) -> bytes:
     return initiator.ask(call)
+
+
+def replies(sock: socket.socket, initiator: Initiator) -> list[Reply]:
+    """The next ones that arrive."""
+    while not (found := initiator.feed(sock.recv(65536))):
+        pass
+    return found
 
 
 def drip(sock: socket.socket, data: bytes, every_s: float, step: int = 1) -> None:
@@ -332,6 +340,34 @@ def test_a_peer_that_reads_late_gets_everything() -> None:
 
 
 # --- what goes wrong inside ------------------------------------------------------------------------------------------
+
+
+def test_others_have_their_turn_while_much_is_done_for_one_peer() -> None:
+    """A small request waits for a piece of a large one, not for all of it; both are answered."""
+    begun, sent, order = threading.Event(), threading.Event(), list[str]()
+
+    def handler(call: Call, peer: str) -> Reply:
+        if not isinstance(call, Many):
+            order.append("small")
+            return answer(call, peer)
+        order.append("piece")
+        begun.set()
+        assert sent.wait(10.0)
+        return Each((Done(),) * len(call.calls))
+
+    with serving(handler=handler) as server:
+        (one, much), (other, little) = introduced(server), introduced(server)
+        with one, other:
+            other.sendall(asked(little, patch(1)))
+            assert replies(other, little) == [APPLIED]
+            one.sendall(asked(much, Many((Touch(KEY),) * (5 * PIECE_MAX))))
+            assert begun.wait(10.0)
+            other.sendall(asked(little, patch(1)))
+            sent.set()
+            assert replies(other, little) == [APPLIED]
+            assert replies(one, much) == [Each((Done(),) * (5 * PIECE_MAX))]
+    assert order.count("piece") == 5
+    assert order.index("small", 1) == 2
 
 
 def test_a_fault_of_the_handler_closes_one_connection(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,13 +20,15 @@ SEARCHED_FIRST: Final = 3  # anti-entropy keeps pointers at the first of the key
 
 def load(cluster: Cluster, target: Target) -> Operation[LoadOutcome]:
     """The session `target` names. No network if this host owns a copy it can vouch for."""
-    search = Search(target, cluster.view)
-    if cluster.me in (target.master, target.backup):
-        reply = yield Ask(cluster.me, calls.Fetch(target.key, target.age))
-        record = vouched(reply, target.floor)
+    me, own = cluster.view.me, None
+    if me in (target.master, target.backup):
+        own = yield Ask(me, calls.Fetch(target.key, target.age))
+        record = vouched(own, target.floor)
         if record is not None:
             return Loaded(record)
-        search.note(cluster.me, reply)
+    search = Search(target, cluster.view)
+    if own is not None:
+        search.note(me, own)
     for _ in range(SEARCHES_MAX):
         outcome = yield from _walked(cluster, search)
         if not isinstance(outcome, Unavailable) or not search.outrun():

@@ -47,13 +47,13 @@ def sessions_of(cluster: Cluster, labels: tuple[bytes, ...]) -> Operation[Listin
 
 
 def end_all(cluster: Cluster, bar: Bar) -> Operation[EndAllOutcome]:
-    """Every node ends what it holds. Acked when two nodes keep the bar, or one if there is no other: a node that gave no answer
-    takes it from any of them."""
+    """Every node ends what it holds. Acked when two nodes keep the bar, or one if there is certainly no other: a node that gave no
+    answer takes it from any of them. A host that may be the one that is cut off acks nothing alone."""
     nodes = _nodes(cluster)
     replies = yield AskAll(tuple(Ask(node, calls.Forbid(bar)) for node in nodes))
     answered = {node: reply for node, reply in zip(nodes, replies, strict=True) if isinstance(reply, calls.Forbidden)}
     silent = tuple(node for node in nodes if node not in answered)
-    if len(answered) < min(2, len(nodes)):
+    if len(answered) < (min(2, len(nodes)) if cluster.view.converged else 2):
         return Unavailable(f"fewer than two nodes took the order ({', '.join(silent)} gave no answer)")
     ended = frozenset(key for reply in answered.values() for key in reply.ended)
     return EndedAll(ended, tuple(answered), silent)

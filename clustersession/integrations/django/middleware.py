@@ -15,8 +15,9 @@ from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from ...errors import LateWrite, SessionUnavailable
+from ...middleware.old_side import OLD, Shadowed, is_kept
 from ...runtime.engine import Engine
-from ...runtime.headers import SessionHeaders
+from ...runtime.headers import SessionHeaders, is_plain
 from ...runtime.pipeline import Visit
 from .adoption import sessions_of_before
 from .errors import error_response
@@ -42,19 +43,57 @@ class SessionMiddleware(DjangoSessionMiddleware):
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         MiddlewareMixin.__init__(self, get_response)
         self._source = engine_source()
-        self._before = sessions_of_before(get_response) if self._source.config.mode == "off" else None
+        config = self._source.config
+        self._before = sessions_of_before(get_response) if is_kept(config) else None
+        self._always_off = config.mode == "off" and not config.mode_switch
         self.SessionStore: type[SessionStore] = _store_type()
         own = (SessionMiddleware.process_request, SessionMiddleware.process_response)
         self._extended = (type(self).process_request, type(self).process_response) != own
 
     def __call__(self, request: HttpRequest) -> Any:
         if self._before is not None:
-            return self._before(request)
+            if self._always_off:
+                return self._before(request)
+            return self._with_before(request, self._before)
+        return self._ours(request)
+
+    def _ours(self, request: HttpRequest) -> Any:
         if self.async_mode:  # what a subclass adds may block: then as Django has it, in a thread
             return self.__acall__(request) if self._extended else self._acall(request)
         answer = self.process_request(request)
         response = self.get_response(request) if answer is None else answer
         return self.process_response(request, response)  # type: ignore[arg-type]
+
+    def _with_before(self, request: HttpRequest, before: Callable[[HttpRequest], Any]) -> Any:
+        """The request is for one of the two sides."""
+        if self.async_mode:
+            return self._awith_before(request, before)
+        engine, fields = self._source(), _fields(request)
+        mode = engine.mode_of(fields)
+        if mode not in OLD:
+            return self._ours(request)
+        if mode == "off":
+            return before(request)
+        shadowed = Shadowed(engine, fields)
+        shadowed.before()
+        response = before(request)
+        _note(shadowed, response)
+        shadowed.after()
+        return response
+
+    async def _awith_before(self, request: HttpRequest, before: Callable[[HttpRequest], Any]) -> Any:
+        engine, fields = await self._source.opened(), _fields(request)
+        mode = engine.mode_of(fields)
+        if mode not in OLD:
+            return await self._ours(request)
+        if mode == "off":
+            return await before(request)
+        shadowed = Shadowed(engine, fields)
+        await shadowed.abefore()
+        response = await before(request)
+        _note(shadowed, response)
+        await shadowed.aafter()
+        return response
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         source = self._source
@@ -72,7 +111,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
                 await engine.asynchronous.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
-        return _finished(engine, visit, store, response)
+        return _finished(engine, request, store, response)
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         """Puts the session into the request. It loads when somebody looks at it."""
@@ -93,7 +132,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
                 engine.blocking.run(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
-        return _finished(engine, visit, store, response)  # type: ignore[return-value]
+        return _finished(engine, request, store, response)  # type: ignore[return-value]
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A view that needed a session that cannot be reached."""
@@ -112,6 +151,16 @@ class SessionMiddleware(DjangoSessionMiddleware):
         request.session = store = self.SessionStore.of_request(engine, visit)
         setattr(request, OWN, store)
         return visit
+
+
+def _fields(request: HttpRequest) -> tuple[str, ...]:
+    cookie = request.META.get("HTTP_COOKIE")
+    return (cookie,) if cookie else ()
+
+
+def _note(shadowed: Shadowed, response: HttpResponseBase) -> None:
+    for morsel in response.cookies.values():
+        shadowed.note(morsel.OutputString())
 
 
 def _store_type() -> type[SessionStore]:
@@ -142,11 +191,12 @@ def _prepared(visit: Visit, store: SessionStore, response: HttpResponseBase) -> 
     return True
 
 
-def _finished(engine: Engine, visit: Visit, store: SessionStore, response: HttpResponseBase) -> HttpResponseBase:
+def _finished(engine: Engine, request: HttpRequest, store: SessionStore, response: HttpResponseBase) -> HttpResponseBase:
     """The response with the session's headers."""
+    visit = store.visit
     if visit.unavailable and response.status_code in SPOILT and not visit.session.loaded:
         return _instead(visit, response, SessionUnavailable("no owner gave an answer"))
-    add(response, visit.headers())
+    add(response, visit.headers(lambda: is_plain(request.scheme or "http", request.META.get("HTTP_X_FORWARDED_PROTO"))))
     if streams(response):
         save_at_end(engine, visit, response)
     elif is_for_tests(engine):
