@@ -19,6 +19,7 @@ import pymemcache
 import pytest
 import redis
 from django.conf import settings
+from django.contrib.sessions.backends import file as file_engine
 from django.test import override_settings
 
 from clustersession.config import Lifetimes
@@ -90,8 +91,16 @@ CASES: dict[str, Make] = {
 def _project(tmp_path: Path) -> Iterator[None]:
     installed = [*settings.INSTALLED_APPS, "django.contrib.sessions"]
     keys = {"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": [], "SESSION_FILE_PATH": str(tmp_path), "INSTALLED_APPS": installed}
+    _forget_directory()
     with override_settings(**keys, SESSION_EXPIRE_AT_BROWSER_CLOSE=False):
         yield
+    _forget_directory()
+
+
+def _forget_directory() -> None:
+    """Django keeps SESSION_FILE_PATH as it was first, for good."""
+    if "_storage_path" in vars(file_engine.SessionStore):
+        del file_engine.SessionStore._storage_path  # type: ignore[attr-defined]
 
 
 @pytest.fixture(params=CASES)
