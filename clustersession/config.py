@@ -168,6 +168,7 @@ class Config:
     min_copies: int = 1
     unavailable: str = "503"  # or "anonymous"
     adopt_until: float | None = None  # Unix seconds; None: for as long as the app is set up to adopt
+    adopt_imported: bool = False  # all was taken over, and the old store is not asked any more
     spawn: bool = True  # the first worker starts the node when none runs
     cookie: CookieConfig = field(default_factory=CookieConfig)
     lifetimes: Lifetimes = field(default_factory=Lifetimes)

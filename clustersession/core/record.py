@@ -24,6 +24,7 @@ RETRIED_WITHIN_S: Final = 10.0  # several times the budget of a request
 DELETED_KEYS_KEPT: Final = 64
 SOMEBODY: Final = ""  # the principal of a tombstone: it has been one's, and does not say whose
 ROOT: Final = "root"  # in `Record.extra`: the key under which the user logged in, where the session has another ID by now
+WAITING: Final = "waiting"  # in `Record.extra`: taken over while its user was away, so that it ends when it did before
 DEVICE: Final = "device"  # in `Record.extra`: where the user logged in from
 
 Key: TypeAlias = bytes  # 16 bytes: SHA-256 of the ID's token, cut

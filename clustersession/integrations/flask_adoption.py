@@ -11,7 +11,7 @@ from itsdangerous import BadSignature
 from werkzeug.test import EnvironBuilder
 
 from ..errors import SourceUnavailable
-from ..sources.source import Legacy
+from ..sources.source import Legacy, ListedSource
 
 PERMANENT: Final = "_permanent"
 
@@ -58,6 +58,22 @@ class InterfaceSource:
         if session is not None:
             session.clear()
             self._saved(session, cookie)
+
+    def id_of(self, cookie: str) -> bytes | None:
+        """The ID in the cookie; the store is not asked."""
+        interface: Any = self._interface
+        if not getattr(interface, "use_signer", False):
+            return cookie.encode() or None
+        try:
+            return str(interface._unsign(self._app, cookie)).encode() or None
+        except BadSignature:
+            return None
+
+    def listing(self) -> ListedSource:
+        """A source that lists the same sessions. Raises `ConfigError`."""
+        from .flask_listing import listing_of
+
+        return listing_of(self._app, self._interface)
 
     def _opened(self, cookie: str) -> Any:
         """What the interface makes of a request with this cookie. Raises `SourceUnavailable`."""

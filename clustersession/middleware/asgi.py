@@ -51,6 +51,10 @@ class SessionMiddleware:
         self._engine = EngineSource(config, framework="ASGI", old=None if adopt is None else OldSessions(adopt))
         self._old = OldSide.of(self._engine.config, app, before, adopts=adopt is not None)
 
+    def engine(self) -> Engine:
+        """Opened now if there was no request yet in this process; that may take a moment."""
+        return self._engine()
+
     def in_scope(self, session: RequestSession) -> Any:
         """What the app gets to see of it: for frameworks that want another type."""
         return session

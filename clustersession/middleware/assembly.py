@@ -78,7 +78,7 @@ class EngineSource:
             self.config = settings
         if self._fixed is None:
             check_place(self.config, process_environ())
-        self._adoption = None if old is None else Adoption(old.source, self.config.adopt_until, permanent_key=old.permanent_key)
+        self._adoption = None if old is None else _adoption(old, self.config)
         if self._fixed is not None:
             self._fixed.adoption = self._adoption
         self._opened: Engine | None = self._fixed
@@ -99,6 +99,10 @@ class EngineSource:
     async def opened(self) -> Engine:
         """The same without blocking the event loop."""
         return self() if self.is_open else await asyncio.to_thread(self)
+
+
+def _adoption(old: OldSessions, config: Config) -> Adoption:
+    return Adoption(old.source, config.adopt_until, permanent_key=old.permanent_key, imported=config.adopt_imported)
 
 
 # --- one backplane for all apps of a process -------------------------------------------------------------------------
@@ -127,7 +131,8 @@ def _shared_by_all_apps(config: Config) -> Backplane:
     The lock is tried, never waited for: where gevent patches a worker after the app was loaded (`--preload`), it is a native
     one, and to wait for it would stop the greenlet that holds it. For the same reason `sleep` is looked up when it is called.
     """
-    own = {"cookie": CookieConfig(), "lifetimes": Lifetimes(), "lifetimes_set": False, "principal_keys": (), "adopt_until": None}
+    own = {"cookie": CookieConfig(), "lifetimes": Lifetimes(), "lifetimes_set": False, "principal_keys": ()}
+    own |= {"adopt_until": None, "adopt_imported": False}
     common = replace(config, **own)  # type: ignore[arg-type]
     while (backplane := _open.get(common)) is None:
         if not _opening.acquire(blocking=False):

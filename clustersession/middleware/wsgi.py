@@ -48,6 +48,10 @@ class SessionMiddleware:
         self._engine = EngineSource(config, framework="WSGI", old=None if adopt is None else OldSessions(adopt))
         self._old = OldSide.of(self._engine.config, app, before, adopts=adopt is not None)
 
+    def engine(self) -> Engine:
+        """Opened now if there was no request yet in this process; that may take a moment."""
+        return self._engine()
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         old = self._old
         if old is not None and old.always_off:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec import Raw
+from msgspec.structs import replace as replace_struct
 
 from ..core.cookie import scan, set_cookie
 from ..core.effects import Operation, Outside, Wait
 from ..core.keyring import KeyRing
-from ..core.operations import Claim, Ended, Loaded, LoadOutcome, Lost, Unavailable, adopt, first_record, found_anywhere, kept, put
-from ..core.record import Lifetime, Patch, Record, live_items
+from ..core.operations import (
+    Claim,
+    Ended,
+    Loaded,
+    LoadOutcome,
+    Lost,
+    Saved,
+    Unavailable,
+    adopt,
+    adopted_before,
+    first_record,
+    found_anywhere,
+    kept,
+    put,
+    save,
+)
+from ..core.record import WAITING, Lifetime, Patch, Record, live_items
 from ..core.session import Session
 from ..core.session_id import TOKEN_BYTES, store_key
 from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
-from ..sources.source import Legacy, Source
+from ..errors import ConfigError, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
+from ..sources.source import Legacy, NamedSource, Source
 from .stored import new_token, patch
 
 if TYPE_CHECKING:
@@ -29,19 +48,39 @@ TRIES_AGAIN: Final = 2
 AGAIN_S: Final = 0.2
 DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
 ALL_DEVICES: Final = "all"  # no device's hash
-NOBODY: Final = Lost(())
+YES: Final = Raw(b"\xc3")  # MessagePack's
+NO: Final = Raw(b"\xc2")
 NOBODYS: Final = f"{HIDDEN}adoption"  # the principal of records that are nobody's
 log: Final = logging.getLogger("clustersession")
+
+
+class Found(NamedTuple):
+    """The session that an old cookie stands for here, the token of its ID, and whether it was stored just now."""
+
+    outcome: LoadOutcome
+    token: bytes = b""
+    new: bool = False
+
+
+NOBODY: Final = Found(Lost(()))
 
 
 class Adoption:
     """One source of sessions of before, until `until` (Unix seconds; None: as long as it is configured).
 
-    `permanent_key`: where the framework keeps that its cookie outlives the browser.
+    `permanent_key`: where the framework keeps that its cookie outlives the browser. `imported`: all sessions were taken over,
+    and the old store is not asked any more; raises `ConfigError` if the source needs it to tell whose a cookie is.
     """
 
-    def __init__(self, source: Source, until: float | None = None, *, permanent_key: str | None = None) -> None:
+    def __init__(
+        self, source: Source, until: float | None = None, *, permanent_key: str | None = None, imported: bool = False
+    ) -> None:
         self.source, self.until, self._permanent_key = source, until, permanent_key
+        self._named = source if imported and not source.keyless else None
+        if self._named is not None and not isinstance(source, NamedSource):
+            remedy = "Give the source a method `id_of(cookie)`, or unset it and keep the old store."
+            problem = f"the source {source.name!r} cannot tell without its store which session a cookie names"
+            raise ConfigError("CLUSTERSESSION_ADOPT_IMPORTED", problem, remedy)
 
     @property
     def over(self) -> bool:
@@ -54,30 +93,35 @@ class Adoption:
 
     # --- a session that comes with the old cookie --------------------------------------------------------------------------
 
-    def adopted(self, engine: Engine, cookie: str) -> Operation[tuple[LoadOutcome, bytes]]:
-        """The session that the old cookie stands for, and the token of its new ID."""
-        legacy = yield Outside(lambda: self.read(engine, cookie))
-        if isinstance(legacy, Unavailable):
-            return legacy, b""
-        if not isinstance(legacy, Legacy):
-            return NOBODY, b""
-        try:
-            items = {key: encode_value(value, key) for key, value in self.values(legacy).items()}
-        except ValueNotSupported as error:
-            engine.count("adoption_refused")
-            log.warning("a session of %s stays there: %s", self.source.name, error)
-            return NOBODY, b""
-        outcome, token = yield from self._stored(engine, legacy, items)
+    def adopted(self, engine: Engine, cookie: str) -> Operation[Found]:
+        """The session that the old cookie stands for, whose user has come."""
+        attempt: Callable[[], Operation[Found]]
+        if self._named is not None:
+            attempt = partial(self._known, engine, self._id_of(cookie))
+        else:
+            legacy = yield Outside(lambda: self.read(engine, cookie))
+            if isinstance(legacy, Unavailable):
+                return Found(legacy)
+            if not isinstance(legacy, Legacy):
+                return NOBODY
+            try:
+                items = self.encoded(legacy)
+            except ValueNotSupported as error:
+                engine.count("adoption_refused")
+                log.warning("a session of %s stays there: %s", self.source.name, error)
+                return NOBODY
+            attempt = partial(self._stored, engine, legacy, items)
+        found = yield from attempt()
         for _ in range(TRIES_AGAIN):  # a member may be suspect just now, and only a complete table can say "not adopted yet"
-            if not isinstance(outcome, Unavailable):
+            if not isinstance(found.outcome, Unavailable):
                 break
             yield Wait(AGAIN_S)
-            outcome, token = yield from self._stored(engine, legacy, items)
-        if isinstance(outcome, Ended):
+            found = yield from attempt()
+        if isinstance(found.outcome, Ended):
             engine.count("adoption_dead")
-        elif isinstance(outcome, Loaded):
+        elif isinstance(found.outcome, Loaded):
             engine.count("session_adopted")
-        return outcome, token
+        return found
 
     def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | SourceRefused | None:
         """What the old system has; blocks. `SourceRefused`: there is a session, and it is not taken over."""
@@ -96,35 +140,89 @@ class Adoption:
             return {**legacy.items, self._permanent_key: True}
         return legacy.items
 
-    def _stored(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
-        return (yield from (self._of_cookie if legacy.id is None else self._of_key)(engine, legacy, items))
+    def encoded(self, legacy: Legacy) -> dict[str, bytes]:
+        """As it is stored. Raises `ValueNotSupported`."""
+        return {key: encode_value(value, key) for key, value in self.values(legacy).items()}
 
-    def _of_key(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
-        """The old cookie is a key, and all requests with it are of one session."""
+    def _stored(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[Found]:
+        if legacy.id is None:
+            return (yield from self._of_cookie(engine, legacy, items))
+        found = yield from self.of_key(engine, legacy, items)
+        return (yield from self._come_by(engine, found))
+
+    def of_key(self, engine: Engine, legacy: Legacy, items: dict[str, bytes], *, waiting: bool = False) -> Operation[Found]:
+        """The old cookie is a key, and all requests with it are of one session. `waiting`: its user is not here."""
         assert legacy.id is not None
-        tokens = [self._derived(engine.ring(), kid, b"session", legacy.id) for kid in _kids(engine)]
-        guards = [self._derived(engine.ring(), kid, b"guard", legacy.id) for kid in _kids(engine)]
-        claims = [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
+        tokens, claims = self.claims(engine, legacy.id)
         principal = self.principal(engine, items)
         dead = None if principal is None else (yield from self.ended_before(engine, principal, legacy))
         if dead is not None:
-            return dead, b""
+            return Found(dead)
         session = self.record_of(engine, claims[0].session, legacy, items)
-        guard = self._lasting(engine, claims[0].guard, patch(engine, {}, None))
-        adopted = yield from adopt(engine.cluster(), claims, session, guard)
-        return adopted.outcome, tokens[adopted.place]
+        if waiting:
+            session = self._until_its_user_comes(engine, session, legacy)
+        adopted = yield from adopt(engine.cluster(), claims, session, self.guard(engine, claims[0]))
+        return Found(adopted.outcome, tokens[adopted.place], adopted.new)
 
-    def _of_cookie(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[tuple[LoadOutcome, bytes]]:
+    def claims(self, engine: Engine, name: bytes) -> tuple[list[bytes], list[Claim]]:
+        """The tokens that the session with this old ID may have, and where it and its guard are then."""
+        tokens = [self._derived(engine.ring(), kid, b"session", name) for kid in _kids(engine)]
+        guards = [self._derived(engine.ring(), kid, b"guard", name) for kid in _kids(engine)]
+        return tokens, [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
+
+    def guard(self, engine: Engine, claim: Claim) -> Record:
+        """What remembers that a session was adopted."""
+        return self._lasting(engine, claim.guard, patch(engine, {}, None))
+
+    def _id_of(self, cookie: str) -> bytes | None:
+        return self._named.id_of(cookie) if isinstance(self._named, NamedSource) else None
+
+    def _known(self, engine: Engine, name: bytes | None) -> Operation[Found]:
+        """The session of this old ID, if it was taken over."""
+        if name is None:
+            return NOBODY
+        tokens, claims = self.claims(engine, name)
+        adopted = yield from adopted_before(engine.cluster(), claims)
+        if adopted is None:
+            return NOBODY
+        return (yield from self._come_by(engine, Found(adopted.outcome, tokens[adopted.place])))
+
+    def _until_its_user_comes(self, engine: Engine, record: Record, legacy: Legacy) -> Record:
+        """It ends when the old system would end it, or this one at the latest: nobody uses it meanwhile."""
+        now, clock = engine.now(), time()
+        if record.lifetime.idle is not None:
+            if legacy.expires is None:
+                return record
+            ends = min(now + legacy.expires - clock, record.lifetime.deadline or float("inf"))
+            record = record.but(lifetime=Lifetime(None, ends), extra={**record.extra, WAITING: YES})
+        return record.but(last_seen=min(now, now - clock + (legacy.stamped or clock)))
+
+    def _come_by(self, engine: Engine, found: Found) -> Operation[Found]:
+        """Its user is here: from now on the limits of this system count."""
+        outcome = found.outcome
+        if not isinstance(outcome, Loaded) or outcome.superseded or outcome.record.extra.get(WAITING) != YES:
+            return found
+        key = store_key(found.token)
+        change = patch(engine, {}, engine.lifetime(outcome.record.created))
+        saved = yield from save(engine.cluster(), key, outcome.placement, replace_struct(change, extra={WAITING: NO}))
+        match saved:
+            case Saved():
+                return found._replace(outcome=(yield from found_anywhere(engine.cluster(), key)))
+            case Ended():
+                return found._replace(outcome=saved)
+        return found._replace(outcome=Unavailable(f"what was imported cannot be written ({type(saved).__name__})"))
+
+    def _of_cookie(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[Found]:
         """The old cookie is the session: two equal ones stay two sessions, and a logout has ended those stamped before."""
         principal = self.principal(engine, items)
         if principal is not None:
             dead = yield from self.ended_before(engine, principal, legacy)
             if dead is not None:
-                return dead, b""
+                return Found(dead)
         token = new_token(engine)
         key = store_key(token)
         record = self.record_of(engine, key, legacy, items)
-        return (yield from kept(engine.cluster(), key, record)), token
+        return Found((yield from kept(engine.cluster(), key, record)), token)
 
     def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes]) -> Record:
         """Ages are carried over; an absolute limit counts from when the session really began."""
@@ -202,6 +300,8 @@ class Adoption:
 
     def end(self, engine: Engine, cookie: str) -> None:
         """Log out in the old system; blocks."""
+        if self._named is not None:
+            return  # there is none
         try:
             self.source.end(cookie)
         except SourceUnavailable as error:  # its guard keeps it dead here; what is left is for the old system's own expiry

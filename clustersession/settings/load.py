@@ -207,6 +207,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(PREFIX + "ADVERTISE", f"{config.advertise.host} is no address of one host", remedy)
     if config.tls is not None and config.mode == "dev":
         raise ConfigError(PREFIX + "TLS_CERT", "dev mode opens no port", "Unset the TLS settings, or the mode.")
+    if config.adopt_imported and config.mode == "mirror":
+        remedy = f"Unset it as long as {PREFIX}MODE is 'mirror'."
+        raise ConfigError(PREFIX + "ADOPT_IMPORTED", "it says that the old store is gone, and mode 'mirror' writes to it", remedy)
     check_admin(config.admin_listen, config.admin_token)
     _check_limits(config)
     _check_timeouts(config.timeouts)

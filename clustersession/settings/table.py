@@ -197,6 +197,15 @@ _RUNNING = Group(
             "2027-01-31",
             "After this, sessions of the system of before are not taken over any more, where the app is set up to do that.",
         ),
+        Setting(
+            "ADOPT_IMPORTED",
+            FLAG,
+            "adopt_imported",
+            "0",
+            "1",
+            "1 when `clustersession import` has taken over all sessions: the old store is not asked any more and may be switched "
+            "off; an old cookie opens what was taken over, and nothing else.",
+        ),
     ),
 )
 

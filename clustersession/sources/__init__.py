@@ -7,9 +7,10 @@ from .flask_session import FlaskSession
 from .forms import Opened
 from .keyed import Ids, KeyedSource
 from .memcached import MemcachedShelf
+from .pickles import restricted_unpickle
 from .redis import RedisShelf
-from .shelf import Kept, Shelf
-from .source import Legacy, Source
+from .shelf import Kept, ListedShelf, Shelf, answers
+from .source import Legacy, ListedSource, NamedSource, Page, Source
 from .sql import SqlShelf, Table, django_table, flask_session_table
 from .starsessions import Starsessions
 
@@ -26,8 +27,12 @@ __all__ = [
     "Kept",
     "KeyedSource",
     "Legacy",
+    "ListedShelf",
+    "ListedSource",
     "MemcachedShelf",
+    "NamedSource",
     "Opened",
+    "Page",
     "RedisShelf",
     "Shelf",
     "SignedCookie",
@@ -37,7 +42,9 @@ __all__ = [
     "Starsessions",
     "StarsessionsCookie",
     "Table",
+    "answers",
     "cache_prefix",
     "django_table",
     "flask_session_table",
+    "restricted_unpickle",
 ]

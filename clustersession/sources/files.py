@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SourceUnavailable
-from .shelf import Kept, answers
+from .shelf import PAGE, Kept, after, answers
 
 _END: Final = struct.Struct("=I")  # Unix s, 0: never
 _END_MAX: Final = 2**32 - 1
@@ -53,6 +53,15 @@ class _Directory:
         with answers(self.kind, ()):
             return (self._directory / name).exists()
 
+    def _listed(self, name: str, prefix: str, cursor: str) -> Iterator[tuple[list[str], str]]:
+        """The keys of all files whose name is `name` and a key."""
+        with self._present(), os.scandir(self._directory) as found:
+            every = [each.name.removeprefix(name) for each in found if each.name.startswith(name + prefix)]
+        keys = sorted(key for key in every if key > cursor)
+        for start in range(0, max(len(keys), 1), PAGE):
+            page = keys[start : start + PAGE]
+            yield page, after(page[-1], prefix) if start + PAGE < len(keys) else ""
+
     @contextmanager
     def _present(self) -> Iterator[None]:
         """A file that is missing is missing; a directory that is, is no answer."""
@@ -69,6 +78,8 @@ class _Directory:
 class CachelibFiles(_Directory):
     """cachelib's `FileSystemCache`. Files are looked for under each of `hash_names`, cachelib's own since 0.16 and before it;
     new ones are written under the first."""
+
+    unlisted = "the names of cachelib's files are hashes, from which no session's ID can be told"
 
     def __init__(self, directory: str | Path, *, hash_names: Sequence[str] = ("sha256", "md5")) -> None:
         super().__init__(directory)
@@ -127,3 +138,7 @@ class DjangoFiles(_Directory):
     def drop(self, key: str) -> None:
         """No file."""
         self._remove(self._prefix + key)
+
+    def keys(self, prefix: str, cursor: str) -> Iterator[tuple[list[str], str]]:
+        """The names in the directory, in their order."""
+        yield from self._listed(self._prefix, prefix, cursor)

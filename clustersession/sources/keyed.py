@@ -7,15 +7,15 @@ store does not know.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..errors import SourceRefused, SourceUnavailable
+from ..errors import ConfigError, SourceRefused, SourceUnavailable
 from .cookies import UNWRITABLE
 from .forms import Form, Opened
-from .shelf import Kept, Shelf
+from .shelf import Kept, ListedShelf, Shelf
 from .signing import Signer
-from .source import Legacy
+from .source import Legacy, Page
 
 _ATTEMPTS: Final = 3
 
@@ -38,6 +38,12 @@ class Ids(NamedTuple):
 
     def to_cookie(self, each: str) -> str:
         return each if self.signer is None else self.signer.sign(each.encode("ascii"))
+
+
+def unlisted(name: str, why: str) -> ConfigError:
+    """These sessions cannot be imported."""
+    remedy = "They are taken over when their users come: keep the old store until the last of them has expired."
+    return ConfigError("import", f"the sessions of {name} cannot be listed, as {why}", remedy)
 
 
 class KeyedSource:
@@ -89,6 +95,22 @@ class KeyedSource:
         key = self._key(cookie)
         if key is not None:
             self._drop(key)
+
+    def id_of(self, cookie: str) -> bytes | None:
+        """The key in the store, which is not asked."""
+        key = self._key(cookie)
+        return None if key is None else key.encode()
+
+    def pages(self, cursor: str = "") -> Iterator[Page]:
+        """The cookies of what is stored. Raises `ConfigError` where the store cannot be listed, and `SourceUnavailable`."""
+        if not isinstance(self._shelf, ListedShelf):
+            raise unlisted(self.name, getattr(self._shelf, "unlisted", "its store has no way to be listed"))
+        return self._pages(self._shelf, cursor)
+
+    def _pages(self, shelf: ListedShelf, cursor: str) -> Iterator[Page]:
+        for keys, following in shelf.keys(self._prefix, cursor):
+            found = dict.fromkeys(key.removeprefix(self._prefix) for key in keys)
+            yield Page(tuple(self._ids.to_cookie(each) for each in found if self._ids.pattern.fullmatch(each)), following)
 
     def _key(self, cookie: str) -> str | None:
         found = self._ids.of_cookie(cookie)

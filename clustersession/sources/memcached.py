@@ -19,6 +19,7 @@ class MemcachedShelf:
     """
 
     kind = "memcached"
+    unlisted = "memcached does not list its keys"
 
     def __init__(self, client: Any, *, errors: Errors, lifetime_s: float = 31 * 86400) -> None:
         for option in ("ignore_exc", "default_noreply"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, Final
 
-from .shelf import Errors, Kept, answers, seconds_left
+from ..errors import ConfigError
+from .shelf import PAGE, Errors, Kept, answers, seconds_left
 
 _GONE: Final = -2
+_SPECIAL: Final = re.compile(r"[\\*?\[\]]")
 
 
 class RedisShelf:
@@ -37,3 +41,23 @@ class RedisShelf:
         """DEL."""
         with answers(self.kind, self._errors):
             self._client.delete(key)
+
+    def keys(self, prefix: str, cursor: str) -> Iterator[tuple[list[str], str]]:
+        """By SCAN. Its cursor is the server's: after a restart or a failover the listing begins again."""
+        server, _, text = cursor.rpartition(":")
+        place, match = 0, _SPECIAL.sub(r"\\\g<0>", prefix) + "*"
+        with answers(self.kind, self._errors):
+            run = str(self._client.info("server").get("run_id", ""))
+        if run and run == server:
+            place = int(text)
+        while True:
+            with answers(self.kind, self._errors):
+                place, found = self._client.scan(place, match=match, count=PAGE)
+            if not isinstance(place, int):
+                raise ConfigError(
+                    "client", "a Redis Cluster is not listed as a whole", "Hand in a client for each of its servers"
+                )
+            keys = [key if isinstance(key, str) else key.decode("utf-8", "replace") for key in found]
+            yield keys, f"{run}:{place}" if place else ""
+            if not place:
+                return

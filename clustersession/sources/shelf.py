@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import SourceUnavailable
 
 Errors = tuple[type[Exception], ...]
+PAGE: Final = 100
+_CURSOR_CHARS: Final = 8
 
 
 class Kept(NamedTuple):
@@ -36,6 +38,21 @@ class Shelf(Protocol):
     def drop(self, key: str) -> None:
         """Nothing is there from now on."""
         ...
+
+
+@runtime_checkable
+class ListedShelf(Shelf, Protocol):
+    """A store that can say what is in it."""
+
+    def keys(self, prefix: str, cursor: str) -> Iterator[tuple[list[str], str]]:
+        """In steps: keys that begin with `prefix`, and where a later listing goes on ("": it was the last). A key may come twice.
+        Raises `SourceUnavailable`."""
+        ...
+
+
+def after(key: str, prefix: str) -> str:
+    """A cursor for keys in order that stands a little before `key`, and does not give it away."""
+    return key[: len(prefix) + _CURSOR_CHARS]
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Legacy(NamedTuple):
@@ -43,4 +43,34 @@ class Source(Protocol):
 
     def end(self, cookie: str) -> None:
         """It is logged out. Nothing to do where the cookie is the session itself. Raises `SourceUnavailable`."""
+        ...
+
+
+class Page(NamedTuple):
+    """Some of the old cookies, and from where a later listing goes on after them; "" after the last."""
+
+    cookies: tuple[str, ...]
+    cursor: str
+
+
+@runtime_checkable
+class ListedSource(Source, Protocol):
+    """A source whose sessions can be listed, so that `clustersession import` can take them all over."""
+
+    def pages(self, cursor: str = "") -> Iterator[Page]:
+        """The cookies of all old sessions that are there all the time, from `cursor` (of an earlier listing; "": all). One may
+        come twice, and some may be over. A cursor is kept in a file, so it should not be enough to guess a cookie from.
+
+        Raises `SourceUnavailable`; a listing that has raised is over, and another one goes on from the last page's cursor.
+        Raises `ConfigError`, at once, if this store cannot be listed.
+        """
+        ...
+
+
+@runtime_checkable
+class NamedSource(Source, Protocol):
+    """A source that can tell which session a cookie names when its store is not there any more."""
+
+    def id_of(self, cookie: str) -> bytes | None:
+        """`Legacy.id` of the session that this cookie names, if there is one; None for what names none, or is forged."""
         ...

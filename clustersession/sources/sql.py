@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import ConfigError
-from .shelf import Errors, Kept, answers
+from .shelf import PAGE, Errors, Kept, after, answers
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 Dates = Literal["text", "naive", "aware"]
@@ -67,6 +67,7 @@ class SqlShelf:
         self._select = f"SELECT {data}, {expires} FROM {name} {where}"  # noqa: S608  - names only, checked above
         self._update = f"UPDATE {name} SET {data} = {mark}, {expires} = {mark} {where}"  # noqa: S608
         self._insert = f"INSERT INTO {name} ({data}, {expires}, {key}) VALUES ({mark}, {mark}, {mark})"  # noqa: S608
+        self._list = f"SELECT {key} FROM {name} WHERE {key} > {mark} ORDER BY {key} LIMIT {PAGE}"  # noqa: S608
         self._delete = f"DELETE FROM {name} {where}"  # noqa: S608
 
     def get(self, key: str, now: float) -> Kept | None:
@@ -93,6 +94,17 @@ class SqlShelf:
         """A DELETE."""
         with self._cursor() as cursor:
             cursor.execute(self._delete, (key,))
+
+    def keys(self, prefix: str, cursor: str) -> Iterator[tuple[list[str], str]]:
+        """In the order of the column's index, each page a SELECT with a LIMIT."""
+        last, more = cursor, True
+        while more:
+            with self._cursor() as selection:
+                selection.execute(self._list, (last,))
+                keys = [str(key) for (key,) in selection.fetchall()]
+            more = len(keys) == PAGE
+            last = keys[-1] if keys else last
+            yield [key for key in keys if key.startswith(prefix)], after(last, prefix) if more else ""
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:

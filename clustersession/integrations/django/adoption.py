@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from importlib import import_module
 from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
@@ -16,7 +18,9 @@ from django.http import HttpRequest
 
 from ...errors import SourceUnavailable
 from ...middleware.assembly import OldSessions
-from ...sources.source import Legacy
+from ...sources import DjangoFileSession, Legacy, ListedSource, Page
+from ...sources.keyed import unlisted
+from ...sources.shelf import PAGE, after
 
 SETTING: Final = "CLUSTERSESSION_ADOPT_ENGINE"
 SIGNED_COOKIES: Final = "django.contrib.sessions.backends.signed_cookies"
@@ -59,6 +63,38 @@ class DjangoEngineSource:
     def end(self, cookie: str) -> None:
         if not self.keyless:
             self._asked(lambda: self._store_type(cookie).delete(cookie))
+
+    def id_of(self, cookie: str) -> bytes | None:
+        """The session's key; the store is not asked."""
+        return cookie.encode() or None
+
+    def listing(self) -> ListedSource:
+        """A source that lists the same sessions. Raises `ConfigError`."""
+        if hasattr(self._store_type, "get_model_class"):
+            return self
+        if not hasattr(self._store_type, "_get_storage_path"):
+            why = "Django's caches do not list their keys: for one on Redis let --from name a DjangoCache"
+            raise unlisted(self.name, why)
+        return DjangoFileSession(
+            self._store_type._get_storage_path(),
+            settings.SECRET_KEY,
+            fallbacks=settings.SECRET_KEY_FALLBACKS,
+            age_s=settings.SESSION_COOKIE_AGE,
+            cookie_name=self.cookie_name,
+            browser_close=settings.SESSION_EXPIRE_AT_BROWSER_CLOSE,
+            zone=UTC if settings.USE_TZ else ZoneInfo(settings.TIME_ZONE),
+        )
+
+    def pages(self, cursor: str = "") -> Iterator[Page]:
+        """The rows of the engine's table, in the order of their keys. Raises `SourceUnavailable`."""
+        model: Any = self._store_type.get_model_class()  # type: ignore[attr-defined]
+        last, more = cursor, True
+        while more:
+            rows = model.objects.filter(session_key__gt=last).order_by("session_key").values_list("session_key", flat=True)
+            keys: list[str] = self._asked(lambda rows=rows: list(rows[:PAGE]))  # type: ignore[misc]
+            more = len(keys) == PAGE
+            last = keys[-1] if keys else last
+            yield Page(tuple(keys), after(last, "") if more else "")
 
     def _asked(self, work: Callable[[], T]) -> T:
         try:
