@@ -3,7 +3,7 @@
 Exit codes: 0 all is well; 1 the node says that it is not ready; 2 the command line is wrong; 69 the node cannot be asked;
 75 sessions could not be handed over; 78 a setting or the store's place is wrong. `run` exits as the app does, 126 or 127 if
 there is no such command. `explain` has 0 for alive, 1 for gone, 2 for no ID of this cluster and 3 for not known, `doctor` 0 for
-well, 1 for trouble and 2 for not known, `import` 0 for all taken over or rightly left, 1 for some that were not and 2 for not
+well, 1 for trouble and 2 for not known. `import` has 0 for all taken over or rightly left, 1 for some that were not, 2 for not
 begun. No process that stays uses 3 and 4: a node that outlived its worker is a child of gunicorn's master in a container, which
 takes these two for a worker that cannot start, and stops.
 """
@@ -69,11 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 
     explain.add_explain(commands.add_parser("explain", help="where a session lives, or why it is gone"))
 
-    importing.add_import(commands.add_parser("import", help="take over all sessions of the old store, without their users"))
-
     doctor.add_doctor(commands.add_parser("doctor", help="examine the whole cluster, and say what is wrong with it"))
 
     mode.add_mode(commands.add_parser("mode", help="switch all hosts that follow it: off, shadow, mirror or on"))
+    importing.add_import(commands.add_parser("import", help="take over all sessions of the old store, without their users"))
 
     one = commands.add_parser("drain", help="have this host's node hand over its sessions; it stays until it is stopped")
     one.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for that (default: 60)")

@@ -123,7 +123,7 @@ class Site:
         self._directory = directory
         self.modes: dict[str, str] = {}
         self.apps: dict[str, App] = {}
-        self.percent = 100  # of the sessions that are in this mode
+        self.percents = dict.fromkeys("abc", 100)  # of the sessions that are in this mode there
         for name in "abc":
             self.switch(name, "off")
 
@@ -167,7 +167,7 @@ class User:
             self.get(host, f"/login/user{self.number}")
             counts["logins"] += 1
         elif "_user_id" in self.holds and what < 0.06:
-            is_ours = site.modes[host] not in OLD and ("cs" in self.jar or site.percent == 100)
+            is_ours = site.modes[host] not in OLD and ("cs" in self.jar or site.percents[host] == 100)
             self.stolen = [dict(self.jar), *self.stolen][:4] if is_ours else self.stolen
             self.get(host, "/logout")
             self.holds = {}
@@ -177,7 +177,7 @@ class User:
             counts["items"] += 1
             self.holds["cart"] = [*self.holds.get("cart", []), item]
             self.get(host, f"/add/cart/{item}")
-        elif what < 0.65 and self.stolen and site.modes[host] not in OLD:
+        elif what < 0.65 and self.stolen and site.modes[host] not in OLD and site.percents[host] == 100:
             seen = self.get(host, "/", chance.choice(self.stolen))
             assert "_user_id" not in seen, f"logged in again at {host}: {site.modes}"
             counts["replays"] += 1
@@ -246,11 +246,10 @@ def test_the_cluster_is_switched_as_a_whole(site: Site, clock: Clock) -> None:
         if (mode, percent) == steps[-1]:
             for user in users:
                 user.look(chance.choice("abc"))
-        site.percent = percent
         statement = signed(Switch(serial, 0.0, mode, percent, "a"), site.cluster.ring.signing, "default")
         for node in chance.sample(list(site.cluster), 3):
             assert ModeSwitch(node.store, lambda: site.cluster.ring, "default").take(statement)
-            site.modes[node.name] = mode
+            site.modes[node.name], site.percents[node.name] = mode, percent
             for _ in range(40):
                 chance.choice(users).click(chance, counts)
     assert min(counts[f"reads in {mode}"] for mode in MODES) > 20, counts

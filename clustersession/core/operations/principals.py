@@ -47,8 +47,8 @@ def sessions_of(cluster: Cluster, labels: tuple[bytes, ...]) -> Operation[Listin
 
 
 def end_all(cluster: Cluster, bar: Bar) -> Operation[EndAllOutcome]:
-    """Every node ends what it holds. Acked when two nodes keep the bar, or one if there is certainly no other: a node that gave no
-    answer takes it from any of them. A host that may be the one that is cut off acks nothing alone."""
+    """Every node ends what it holds. Acked when two nodes keep the bar, or one if there is certainly no other: a node that gave
+    no answer takes it from any of them. A host that may be the one that is cut off acks nothing alone."""
     nodes = _nodes(cluster)
     replies = yield AskAll(tuple(Ask(node, calls.Forbid(bar)) for node in nodes))
     answered = {node: reply for node, reply in zip(nodes, replies, strict=True) if isinstance(reply, calls.Forbidden)}
