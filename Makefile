@@ -23,7 +23,7 @@ test: pytest
 lint: ruff types imports
 
 drill: $(READY)
-	$(BIN)/python -m pytest -s tests/end_to_end/drill_enabling.py $(ARGS)
+	DRILL_OUT=$${DRILL_OUT:-.drill} $(BIN)/python -m pytest -s tests/end_to_end/drill_enabling.py $(ARGS)
 
 pytest: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

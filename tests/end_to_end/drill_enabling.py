@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +24,7 @@ from .apps.adopting import CART_MAX
 from .browser import Browser
 from .cluster import Cluster, Host
 from .conftest import NewCluster
+from .drill_page import Sample, page
 from .servers import APPS, TOP, Address, gunicorn, uvicorn
 
 SERVERS: dict[str, Callable[[Address], list[str]]] = {
@@ -29,9 +33,11 @@ SERVERS: dict[str, Callable[[Address], list[str]]] = {
     "Starlette's cookies": lambda at: uvicorn(f"{APPS}.adopting_starlette:app", at, "--timeout-graceful-shutdown", "5"),
 }
 SIGNED = "Starlette's cookies"
-USERS = 8
-PAUSE_S = 0.02
-CLICKS_EACH_STEP = 80
+USERS = int(os.environ.get("DRILL_USERS", "300"))
+PAUSE_S = max(0.02, USERS / 120)  # some 100 requests a second, however many they are
+CLICKS_EACH_STEP = 10 * USERS if USERS < 20 else 300
+OUT = Path(os.environ.get("DRILL_OUT", "."))
+STEPS = ("shadow", "mirror", "on", "mirror", "shadow", "off")
 QUIET_S = 10.0
 SECOND_S = 1.05  # signed cookies know no shorter time, and one of the second of a logout is refused
 
@@ -78,6 +84,31 @@ class Site:
             wanted = self.clicks.total() + count
             assert self._changed.wait_for(lambda: self.clicks.total() >= wanted, 60.0), "nobody clicks"
 
+    def counted(self, name: str) -> int:
+        """A counter over all hosts that answer."""
+        pages = [host.ask_admin("/metrics")[1] for host in self.cluster]
+        return sum(int(float(value)) for page in pages for value in re.findall(rf"^\w*{name}_total (\S+)$", page, re.MULTILINE))
+
+
+class Watch(threading.Thread):
+    """Looks once a second what there is to see."""
+
+    def __init__(self, site: Site, users: list[User]) -> None:
+        super().__init__(daemon=True)
+        self.site, self.users, self.over = site, users, threading.Event()
+        self.samples: list[Sample] = []
+        self._began, self._adopted = time.monotonic(), 0
+
+    def run(self) -> None:
+        while not self.over.wait(1.0 if self.samples else 0.0):
+            self.look()
+
+    def look(self) -> None:
+        self._adopted = max(self._adopted, self.site.counted("session_adopted"))
+        wrong = sum(len(user.wrong) for user in self.users)
+        at_s = time.monotonic() - self._began
+        self.samples.append(Sample(at_s, dict(self.site.modes), self.site.clicks.total(), self._adopted, wrong))
+
 
 class User(threading.Thread):
     """A browser that knows what it must see."""
@@ -103,7 +134,7 @@ class User(threading.Thread):
         self._ask(host, self.browser, "/look", self.who, self.cart)
 
     def _click(self, host: Host, what: float) -> None:
-        enabled = self.site.modes[host.name] != "off"
+        enabled = self.site.modes[host.name] in ("mirror", "on")
         if not self.who and what < 0.3:
             self.who = f"user{self.number}"
             self._ask(host, self.browser, "/login", self.who, self.cart, user=self.who)
@@ -133,11 +164,11 @@ class User(threading.Thread):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", SERVERS)
 def test_nobody_is_logged_out_while_a_site_is_switched_over_and_back(kind: str, new_cluster: NewCluster, tmp_path: Path) -> None:
-    """off -> mirror -> on -> mirror -> off, each host restarted for it under load: no error, no logout, no item lost, no logout
-    undone; and in the end the old system alone has it all."""
+    """off -> shadow -> mirror -> on and back, each host restarted for it under load: no error, no logout, no item lost, no logout
+    undone; and in the end the old system alone has it all. Prints a JSON line, and leaves a page with what there was to see."""
     with redis_server() as port:
         cluster = new_cluster(3)
         for host in cluster:
@@ -156,9 +187,12 @@ def test_nobody_is_logged_out_while_a_site_is_switched_over_and_back(kind: str, 
         users = [User(site, number) for number in range(USERS)]
         for user in users:
             user.start()
+        watch = Watch(site, users)
+        watch.start()
         try:
             _switched_over_and_back(site, users)
         finally:
+            watch.over.set()
             for user in users:
                 user.stopped = True
             for user in users:
@@ -167,7 +201,9 @@ def test_nobody_is_logged_out_while_a_site_is_switched_over_and_back(kind: str, 
             user.look(host)
         _assert_fine(users)
         done = sum((user.done for user in users), Counter[str]())
-        print(dict(done))
+        watch.join(10.0)
+        watch.look()
+        told(kind, site, watch.samples, done)
         assert min(done[what] for what in ("/login", "/logout", "/add", "replay")) > 5
         assert [
             each for each in cluster.complaints() if "unclosed <socket" not in each
@@ -176,12 +212,46 @@ def test_nobody_is_logged_out_while_a_site_is_switched_over_and_back(kind: str, 
 
 def _switched_over_and_back(site: Site, users: list[User]) -> None:
     site.await_clicks(CLICKS_EACH_STEP)
-    for mode in ("mirror", "on", "mirror", "off"):
+    for step, mode in enumerate(STEPS):
+        if step == len(STEPS) - 2:
+            _everybody_comes_by(site, users)
         for host in site.cluster:
             site.switch(host, mode)
             site.await_clicks(CLICKS_EACH_STEP)
             _assert_fine(users)
         print(f"all hosts are in mode {mode}: {dict(site.clicks)}")
+
+
+def _everybody_comes_by(site: Site, users: list[User]) -> None:
+    """As the guide says: what was done in `on` is written back with the next request."""
+    seen = {user: user.done.total() for user in users}
+    deadline = time.monotonic() + 60.0
+    while any(user.done.total() < seen[user] + 2 for user in users) and time.monotonic() < deadline:
+        site.await_clicks(10)
+    assert all(user.done.total() >= seen[user] + 2 for user in users), "somebody does not come by"
+
+
+def told(kind: str, site: Site, samples: list[Sample], done: Counter[str]) -> None:
+    """The JSON line, and the page."""
+    summary = {
+        "drill": kind,
+        "users": USERS,
+        "seconds": round(samples[-1].at_s),
+        "requests": done.total(),
+        "logins": done["/login"],
+        "logouts": done["/logout"],
+        "items": done["/add"],
+        "replays_after_logout": done["replay"],
+        "adopted": samples[-1].adopted,
+        "shadow_equal": site.counted("shadow_equal"),
+        "shadow_differs": site.counted("shadow_differs"),
+        "wrong": samples[-1].wrong,
+        "reads_by_mode": dict(site.clicks),
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"drill-{re.sub('[^a-z]+', '-', kind.lower()).strip('-')}.html"
+    path.write_text(page(f"Switched over and back: {kind}", samples, summary), encoding="utf-8")
+    print(json.dumps(summary))
 
 
 def _assert_fine(users: list[User]) -> None:
