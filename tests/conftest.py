@@ -1,5 +1,6 @@
 """For every test: none of the developer's own settings, and property tests that a busy machine does not fail."""
 
+import gc
 import os
 
 import pytest
@@ -15,3 +16,12 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CLUSTERSESSION_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_pauses() -> None:
+    """After thousands of tests a look for cycles takes longer than a request may: what the modules before have left, and nobody
+    can free any more, is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    return
