@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,4 +26,12 @@ def _short_pauses() -> None:
     can free any more, is not looked at again."""
     gc.collect()
     gc.freeze()
-    return
+
+
+@pytest.fixture(autouse=True)
+def _no_directory_of_another_test() -> Iterator[None]:
+    """Django's file sessions keep the directory that they have seen first, for good."""
+    yield
+    engine = sys.modules.get("django.contrib.sessions.backends.file")
+    if engine is not None and "_storage_path" in vars(engine.SessionStore):
+        del engine.SessionStore._storage_path

@@ -137,7 +137,7 @@ def case(request: pytest.FixtureRequest, _project: None) -> Iterator[Case]:
         yield CASES[request.param](request)
 
 
-def test_nobody_is_logged_out(case: Case) -> None:
+def test_nobody_is_logged_out(case: Case, request: pytest.FixtureRequest) -> None:
     """On: all of them still logged in on every host, with equal values and types. Back over `mirror`: the library has them all,
     with what each did meanwhile, and ends none earlier than before nor later than its lifetime allows."""
     site, users = Site(case, USERS), range(USERS)
@@ -158,5 +158,6 @@ def test_nobody_is_logged_out(case: Case) -> None:
 
     for number in users:
         cookie = site.old_cookie(number)
-        assert ends[number] - WHOLE_S <= case.expires(cookie) <= time.time() + case.lifetime_s + WHOLE_S, number
+        coarse = WHOLE_S + (1.0 if "memcached" in request.node.name else 0.0)  # its own clock goes on once a second
+        assert ends[number] - coarse <= case.expires(cookie) <= time.time() + case.lifetime_s + coarse, number
         assert same(case.theirs.load(cookie), {**site.held[number], "cart": carts[number]}), number
