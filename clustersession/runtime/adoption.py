@@ -221,11 +221,12 @@ class Adoption:
                 return Found(dead)
         token = new_token(engine)
         key = store_key(token)
-        record = self.record_of(engine, key, legacy, items)
+        record = self.record_of(engine, key, legacy, items, derived=False)
         return Found((yield from kept(engine.cluster(), key, record)), token)
 
-    def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes]) -> Record:
-        """Ages are carried over; an absolute limit counts from when the session really began."""
+    def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes], *, derived: bool = True) -> Record:
+        """Ages are carried over; an absolute limit counts from when the session really began. `derived`: several hosts may come
+        to this key at the same time."""
         now, clock = engine.now(), time()
         created = now - max(0.0, clock - (legacy.created or legacy.stamped or clock))
         principal = self.principal(engine, items)
@@ -239,7 +240,7 @@ class Adoption:
             patch=patch(engine, items, None),
             created=created,
             lifetime=lifetime,
-            shared=legacy.id is not None,
+            shared=derived,
         )
         return record.but(principal=principal, auth_time=None if principal is None else created)
 
@@ -281,8 +282,17 @@ class Adoption:
             at = max(at, known) if isinstance(known, float) else at
         key = store_key(self._not_before(engine.ring(), _kids(engine)[0], principal))
         change = patch(engine, {name: encode_value(time() if at is None else at)}, None)
-        if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
-            raise SessionUnavailable("that cookies of before are over could not be stored")
+        yield from self._put(engine, key, change, "that cookies of before are over could not be stored")
+
+    def _put(self, engine: Engine, key: bytes, change: Patch, problem: str) -> Operation[None]:
+        """Into what lasts, again if need be: one of its owners may be handing over all it has just now."""
+        record = self._lasting(engine, key, change)
+        for again in range(TRIES_AGAIN + 1):
+            if again:
+                yield Wait(AGAIN_S)
+            if (yield from put(engine.cluster(), key, record, change)):
+                return
+        raise SessionUnavailable(problem)
 
     def all_ended(self, engine: Engine, user: str, at: float) -> Operation[None]:
         """All sessions of a user were ended (`at`: Unix seconds): none that began before is taken over, from whatever device.
@@ -291,8 +301,7 @@ class Adoption:
             return
         key = store_key(self._not_before(engine.ring(), _kids(engine)[0], user))
         change = patch(engine, {ALL_DEVICES: encode_value(at)}, None)
-        if not (yield from put(engine.cluster(), key, self._lasting(engine, key, change), change)):
-            raise SessionUnavailable("that sessions of before are over could not be stored")
+        yield from self._put(engine, key, change, "that sessions of before are over could not be stored")
 
     def set_cookie(self, engine: Engine, value: str, max_age_s: int | None) -> str:
         """The Set-Cookie value of the old system's cookie, with the attributes of ours."""
