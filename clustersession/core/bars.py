@@ -32,8 +32,7 @@ class Bar(msgspec.Struct, frozen=True, array_like=True):
         """Whether a session of this user, stored as `record`, is one of those."""
         if record.ended is not None or key in self.spared or root_of(key, record) in self.spared:
             return False
-        began = record.created if record.auth_time is None else record.auth_time
-        return began <= self.at
+        return record.logged_in <= self.at
 
     def moved_to_clock(self, by: float) -> Bar:
         return msgspec.structs.replace(self, at=self.at + by)

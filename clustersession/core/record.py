@@ -106,6 +106,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     def master(self) -> str:
         return self.owners[0]
 
+    @property
+    def logged_in(self) -> float:
+        """When its user logged in, or it began where nobody has."""
+        return self.created if self.auth_time is None else self.auth_time
+
     def other(self, me: str) -> str | None:
         """The owner that is not `me`."""
         return other_of(self.owners, me)

@@ -56,5 +56,10 @@ def verified(data: bytes, ring: KeyRing, cluster: str) -> Switch | None:
     return switch if switch.mode in MODES and 0 <= switch.percent <= ALL else None
 
 
+def kid_of(data: bytes) -> int:
+    """The number of the key that has signed a statement which was verified."""
+    return msgspec.msgpack.decode(data, type=_Statement).kid
+
+
 def _mac(key: Key, cluster: str, text: bytes) -> bytes:
     return hmac.digest(key.mac, b"\0".join((b"mode switch", cluster.encode(), text)), "sha256")[:MAC_BYTES]

@@ -62,16 +62,11 @@ class KnownBars:
 
     def _decoded(self, rows: dict[str, bytes]) -> list[Bar]:
         """Those that are not over; what does not decode was written by a later release, and counts for that one."""
-        found = []
-        for data in rows.values():
-            try:
-                found.append(decode_bar(data))
-            except msgspec.DecodeError:
-                continue
-        return [bar for bar in found if not self._over(bar)]
+        found = map(_read, rows.values())
+        return [bar for bar in found if bar is not None and not self._over(bar)]
 
-    def _over(self, bar: Bar) -> bool:
-        return self._clock() >= bar.at + TOMBSTONE_KEPT_S
+    def _over(self, bar: Bar | None) -> bool:
+        return bar is not None and self._clock() >= bar.at + TOMBSTONE_KEPT_S
 
     def all(self) -> tuple[Bar, ...]:
         """Every bar once."""
@@ -104,9 +99,16 @@ class KnownBars:
         if self._clock() < self._drop_at or self._store.board(VERSION) is None:
             return 0
         self._drop_at = self._clock() + DROPPED_EVERY_S
-        old = [name for name, data in self._store.boards(NAME).items() if not self._decoded({name: data})]
+        old = [name for name, data in self._store.boards(NAME).items() if self._over(_read(data))]
         for name in old:
             self._store.set_board(name, None)
         if old:
             self._changed()
         return len(old)
+
+
+def _read(data: bytes) -> Bar | None:
+    try:
+        return decode_bar(data)
+    except msgspec.DecodeError:
+        return None

@@ -10,7 +10,7 @@ import msgspec
 from ..core.bars import Device, device_extra
 from ..core.effects import Operation
 from ..core.operations import Listing, Placement, sessions_of
-from ..core.record import Key, Patch, Record
+from ..core.record import Key, Patch
 from ..errors import SessionUnavailable, TooManySessions
 from .stored import end_session
 
@@ -56,7 +56,7 @@ def made_room(engine: Engine, user: str | None, key: Key) -> Operation[None]:
     if user is None or limit is None or engine.config.user_sessions_over == REFUSE:
         return
     others = {k: r for k, r in (yield from listed(engine, user)).sessions.items() if k != key}
-    for old in sorted(others, key=lambda k: _began(others[k]))[: max(0, len(others) + 1 - limit)]:
+    for old in sorted(others, key=lambda k: others[k].logged_in)[: max(0, len(others) + 1 - limit)]:
         engine.count("login_over_limit")
         yield from end_session(engine, old, Placement(others[old].epoch, others[old].owners), "too many sessions")
 
@@ -67,7 +67,3 @@ def listed(engine: Engine, user: str) -> Operation[Listing]:
     if len(listing.silent) > 1:
         raise SessionUnavailable(f"{', '.join(listing.silent)} gave no answer, and may hold sessions of this user")
     return listing
-
-
-def _began(record: Record) -> float:
-    return record.created if record.auth_time is None else record.auth_time

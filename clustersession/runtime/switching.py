@@ -7,7 +7,7 @@ from typing import Final
 
 from ..config import Config
 from ..core.keyring import KeyRing
-from ..core.switch import Switch, signed, verified
+from ..core.switch import Switch, kid_of, signed, verified
 from ..ports import Store
 
 NAME: Final = "mode"
@@ -23,8 +23,13 @@ class ModeSwitch:
 
     @property
     def statement(self) -> bytes:
-        """What goes to peers; b"" as long as nothing was ever switched."""
-        return self._store.board(NAME) or b""
+        """What goes to peers; b"" as long as nothing was ever switched. Signed anew once another key signs: the one that did may
+        leave the ring, and the order must not end with it."""
+        data, switch, key = self._store.board(NAME) or b"", self.current(), self._ring().signing
+        if switch is not None and kid_of(data) != key.kid:
+            data = signed(switch, key, self._cluster)
+            self._store.set_board(NAME, data)
+        return data
 
     def current(self) -> Switch | None:
         """The last one, None as long as nothing was ever switched."""

@@ -104,9 +104,8 @@ def _sessions_of(engine: Engine, user: str) -> Operation[list[UserSession]]:
 
 def _shown(key: Key, record: Record, now: float) -> UserSession:
     device = device_of(record)
-    began = record.created if record.auth_time is None else record.auth_time
     return UserSession(
-        key.hex(), now - record.created, now - began, max(0.0, now - record.last_seen), device.address, device.agent
+        key.hex(), now - record.created, now - record.logged_in, max(0.0, now - record.last_seen), device.address, device.agent
     )
 
 

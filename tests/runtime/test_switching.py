@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from clustersession.core.calls import Beat
+from clustersession.core.keyring import KeyRing
 from clustersession.core.node import Member
-from clustersession.core.switch import Switch, signed
+from clustersession.core.switch import Switch, signed, verified
 from clustersession.core.upkeep import Heard
 from clustersession.runtime.keeper import Keeper
 from clustersession.runtime.switching import ModeSwitch
@@ -12,6 +13,9 @@ from clustersession.store.memory import MemoryStore
 
 from ..core.records import member
 from .hosts import RING, TIMEOUTS, Fixture
+
+OLD_KEY = "1:pZ3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a"
+NEW_KEY = "2:Qe7Tn2Vb9Xc4Lk1Jh6Gf3Ds8Ap5Zo0Wi"
 
 
 def a_switch() -> ModeSwitch:
@@ -66,3 +70,16 @@ def test_heartbeats_pass_it_on() -> None:
     assert beat.switch == knows.switch.statement
     hears.after_beat("a", 1000.0, Heard(Member("b", "h", 1, 1), (), told_all=True, switch=beat.switch))
     assert hears.switch.current() == Switch(1, 5.0, "mirror", 50, "a")
+
+
+def test_an_order_outlives_the_key_that_signed_it() -> None:
+    """While both keys are in the ring it is signed anew with the first: a host that reads it when the old one is gone goes on in
+    the mode that it was switched to, not in that of its settings."""
+    store = MemoryStore(now=lambda: 0.0)
+    old, new = KeyRing.parse(OLD_KEY), KeyRing.parse(NEW_KEY)
+    ordered = ModeSwitch(store, lambda: old, "shop").order("on", 100, 5.0, "n1")
+    both = ModeSwitch(store, lambda: KeyRing.parse(f"{NEW_KEY},{OLD_KEY}"), "shop")
+    passed_on = both.statement
+    assert verified(passed_on, new, "shop") == ordered
+    assert ModeSwitch(store, lambda: new, "shop").current() == ordered
+    assert not ModeSwitch(store, lambda: new, "shop").take(passed_on)

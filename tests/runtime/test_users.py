@@ -310,6 +310,16 @@ def test_a_bar_outlives_no_tombstone(cluster: InProcessCluster, clock: Clock) ->
     assert a.host.bars.all() == b.host.bars.all() == ()
 
 
+def test_a_bar_that_cannot_be_read_is_not_forgotten(cluster: InProcessCluster, clock: Clock) -> None:
+    """A later release has written it, and will read it again: this one leaves it where it is."""
+    a = cluster["a"]
+    a.engine.users.end_all("7")
+    a.store.set_board("bar unreadable", b"of a later release")
+    clock.now += TOMBSTONE_KEPT_S + 1.0
+    assert a.host.bars.drop_old() == 1
+    assert a.store.boards("bar ") == {"bar unreadable": b"of a later release"}
+
+
 def test_a_key_change_loses_no_one(cluster: InProcessCluster) -> None:
     """Sessions indexed under the old key are found with a ring that signs with a new one and still has the old."""
     a = cluster["a"]
