@@ -17,6 +17,7 @@ from .operations.outcome import Cluster, Placement
 from .placement import choose_backup
 from .record import Key, Owners, Record, accepted, is_live, other_of
 from .together import Crew
+from .upkeep import given
 
 SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
 STEPS_MAX: Final = 4
@@ -147,7 +148,7 @@ def _turn(record: Record, now: float) -> int:
 def placed_anew(cluster: Cluster, key: Key, seen: Placement | None, *, leaving: bool) -> Operation[bool]:
     """Bring one session to two owners without those that are gone, and without this node if it leaves. Whether it is. `seen`: its
     owners when it was looked at last; if it has others now, the change of owners is refused and it is looked at again."""
-    me, view = cluster.me, cluster.view
+    me, view, missed = cluster.me, cluster.view, False
     if seen is not None and not owes_of(seen.owners, view, leaving=leaving):
         seen = None
     for _ in range(STEPS_MAX):
@@ -165,7 +166,10 @@ def placed_anew(cluster: Cluster, key: Key, seen: Placement | None, *, leaving: 
         result = yield from moved(cluster, key, seen.epoch, survivor, lost)
         match result:
             case None:
-                return False
+                # the other owner may have nothing: a session whose first write reached this node only
+                if survivor == me or missed or not (yield from given(me, survivor, key)):
+                    return False
+                missed = True
             case (Placement(owners=owners), Record() as made) if me not in owners:
                 if (yield from _left_to(me, survivor, key, made)):
                     return True

@@ -143,19 +143,21 @@ def _confirmed(view: View, peer: str, digests: list[Digest]) -> Operation[bool]:
     yield from _all_met(view.me, peer, ((key, record) for key, record in reply.differing if record is not None))
     for key, record in reply.differing:
         if record is None and peer in owners[key]:
-            yield from _given(view.me, peer, key)
+            yield from given(view.me, peer, key)
     return True
 
 
-def _given(me: str, peer: str, key: Key) -> Operation[None]:
-    """The other owner holds nothing: it gets this host's copy, unless that is none any more."""
+def given(me: str, peer: str, key: Key) -> Operation[bool]:
+    """The other owner holds nothing: it gets this host's copy, unless that is none any more. Whether it has taken it."""
     mine = yield Ask(me, calls.Export(key))
     record = mine.record if isinstance(mine, calls.Exported) else None
-    if record is None or record.pointer:
-        return
+    if record is None or record.pointer or peer not in record.owners:
+        return False
     reply = yield Ask(peer, calls.Put(key, record))
-    if isinstance(reply, calls.Held):
-        yield from _settled(key, record, reply.version)
+    if not isinstance(reply, calls.Held):
+        return False
+    yield from _settled(key, record, reply.version)
+    return True
 
 
 def _settled(key: Key, record: Record, version: int) -> Operation[None]:

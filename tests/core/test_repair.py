@@ -13,10 +13,12 @@ from clustersession.core.calls import (
     Export,
     Exported,
     Held,
+    Later,
     Promote,
     Promoted,
     Put,
     Settle,
+    Unreachable,
 )
 from clustersession.core.node import State
 from clustersession.core.operations import Cluster
@@ -160,3 +162,30 @@ def test_who_leaves_is_not_done_while_it_is_still_an_owner() -> None:
     played = play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=True), script)
     assert played.outcome is True
     assert [call.epoch for _, call in played.calls(Promote)] == [1, 3]
+
+
+def test_who_leaves_gives_the_other_owner_what_that_never_got() -> None:
+    """A session whose first write reached this node only, and was answered 503: without a copy nobody else could take it, and the
+    drain would never end (found by the drill: 3 sessions that could not be handed over)."""
+    mine, changed = pending(1, owners=("a", "b")), pending(2, owners=("b", "c"))
+    script: Script = {
+        ("b", Promote): [Later(), Promoted(changed)],
+        ("a", Export): [Exported(mine), Exported(record(1))],
+        ("b", Put): Held(1),
+        ("a", Settle): Done(),
+        ("b", Settle): Done(),
+        ("c", Put): Held(1),
+        ("c", Settle): Done(),
+        ("a", Absorb): Absorbed(None, digest(KEY, pointer(2, ("b", "c")))),
+        ("b", Confirm): Done(),
+    }
+    played = play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=True), script)
+    assert played.outcome is True
+    assert [(node, call.record) for node, call in played.calls(Put)] == [("b", mine), ("c", changed)]
+
+
+def test_a_silent_owner_is_given_nothing_twice() -> None:
+    """It is tried again in the next pass, and the others are not kept waiting."""
+    script: Script = {("b", Promote): Unreachable("x"), ("a", Export): Exported(record()), ("b", Put): Unreachable("x")}
+    played = play(placed_anew(Cluster(view("a", "b", "c")), KEY, SEEN, leaving=True), script)
+    assert (played.outcome, len(played.calls(Put))) == (False, 1)
