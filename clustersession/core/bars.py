@@ -7,7 +7,8 @@ node that was away is measured by it. No two clocks are compared: a bar travels,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from .record import DEVICE, ROOT, Key, Record
 REASON: Final = "logged out everywhere"
 BAR_ID_BYTES: Final = 8
 GROUP_BYTES: Final = 8
+BUCKETS: Final = 256
 
 
 class Bar(msgspec.Struct, frozen=True, array_like=True):
@@ -74,10 +76,56 @@ def device_extra(device: Device | None) -> dict[str, msgspec.Raw]:
     return {} if device is None else {DEVICE: msgspec.Raw(msgspec.msgpack.encode(device))}
 
 
-def digest_of(bars: Iterable[Bar]) -> bytes:
-    """What two nodes compare to know that they have the same; b"" for none."""
-    ids = sorted(bar.id for bar in bars)
-    return hashlib.blake2b(b"".join(ids), digest_size=8).digest() if ids else b""
+class Tally:
+    """Which bars a node has carried out, in a form that two nodes can compare: the IDs of each bucket, added up without carry.
+    They are random, and only nodes with the secret send them, so different bars have different sums."""
+
+    def __init__(self) -> None:
+        self._ids: set[bytes] = set()
+        self._oldest_first: list[tuple[float, bytes]] = []
+        self._sums = [0] * BUCKETS
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, bar_id: bytes) -> bool:
+        return bar_id in self._ids
+
+    def add(self, bar_id: bytes, at: float) -> None:
+        if bar_id not in self._ids:
+            self._ids.add(bar_id)
+            heapq.heappush(self._oldest_first, (at, bar_id))
+            self._flip(bar_id)
+
+    def forget_until(self, at: float) -> None:
+        """Those of this moment or before don't count any more."""
+        while self._oldest_first and self._oldest_first[0][0] <= at:
+            _, bar_id = heapq.heappop(self._oldest_first)
+            self._ids.discard(bar_id)
+            self._flip(bar_id)
+
+    def _flip(self, bar_id: bytes) -> None:
+        self._sums[bucket_of(bar_id)] ^= int.from_bytes(bar_id)
+
+    def sums(self) -> bytes:
+        """8 bytes for each bucket; b"" for no bars."""
+        return b"".join(each.to_bytes(BAR_ID_BYTES) for each in self._sums) if self._ids else b""
+
+    def digest(self) -> bytes:
+        """8 bytes; b"" for no bars."""
+        return hashlib.blake2b(self.sums(), digest_size=8).digest() if self._ids else b""
+
+    def differing(self, sums: bytes, first: int) -> Iterator[int]:
+        """The buckets, from `first` on, in which another node, whose sums these are, has others. Of who sends none, all."""
+        theirs = sums if len(sums) == BUCKETS * BAR_ID_BYTES else bytes(BUCKETS * BAR_ID_BYTES)
+        for bucket in range(max(first, 0), BUCKETS):
+            place = bucket * BAR_ID_BYTES
+            if self._sums[bucket] != int.from_bytes(theirs[place : place + BAR_ID_BYTES]):
+                yield bucket
+
+
+def bucket_of(bar_id: bytes) -> int:
+    return bar_id[0] if bar_id else 0
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -15,7 +15,11 @@ class Forbid(Message, frozen=True):
 
 
 class Bars(Message, frozen=True):
-    """Which bars do you know? Answered with `Known`."""
+    """Which bars do you know, of those in buckets that differ from mine, by my `sums`, from bucket `first` on? Answered with
+    `Known`."""
+
+    sums: bytes = b""
+    first: int = 0
 
 
 class OfUser(Message, frozen=True):
@@ -43,9 +47,10 @@ class Forbidden(Message, frozen=True):
 
 
 class Known(Message, frozen=True):
-    """All bars that I know."""
+    """These bars; ask again from bucket `following`, if there are more."""
 
     bars: tuple[Bar, ...]
+    following: int | None = None
 
 
 class Theirs(Message, frozen=True):

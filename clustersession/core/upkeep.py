@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from . import calls
+from .bars import Tally
 from .effects import Ask, Operation
 from .node import Member, View
 from .placement import live_order
@@ -34,30 +35,34 @@ class Silent(NamedTuple):
     why: str
 
 
-def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat], bars: Callable[[], bytes]) -> Operation[Heard | Silent]:
-    """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`. `bars`: the digest of
-    those known here."""
+def beat(me: str, peer: str, mine: Callable[[], calls.Heartbeat], bars: Callable[[], Tally]) -> Operation[Heard | Silent]:
+    """One heartbeat to `peer`. A lease with it runs from the moment before this began, if `told_all`. `bars`: those known
+    here."""
     for _ in range(HINT_ROUNDS_MAX):
         reply = yield Ask(peer, mine())
         if not isinstance(reply, calls.Beat):
             return Silent(reply.why if isinstance(reply, calls.Unreachable) else type(reply).__name__.lower())
         applied = not reply.hints or (yield from _all_met(me, peer, reply.hints))
-        if applied and not reply.pending and reply.bars and reply.bars != bars():
-            applied = yield from barred(me, peer)
+        if applied and not reply.pending and reply.bars and reply.bars != bars().digest():
+            applied = yield from barred(me, peer, bars())
         if not applied or not reply.pending:
             return Heard(reply.sender, reply.members, applied and not reply.pending, reply.switch)
     return Heard(reply.sender, reply.members, told_all=False, switch=reply.switch)
 
 
-def barred(me: str, peer: str) -> Operation[bool]:
-    """Take the bars that `peer` knows."""
-    theirs = yield Ask(peer, calls.Bars())
-    if not isinstance(theirs, calls.Known):
-        return False
-    for bar in theirs.bars:
-        if not isinstance((yield Ask(me, calls.Forbid(bar))), calls.Forbidden):
+def barred(me: str, peer: str, mine: Tally) -> Operation[bool]:
+    """Take the bars that `peer` knows and this host doesn't, page by page."""
+    sums, first = mine.sums(), 0
+    while True:
+        theirs = yield Ask(peer, calls.Bars(sums, first))
+        if not isinstance(theirs, calls.Known):
             return False
-    return True
+        for bar in theirs.bars:
+            if bar.id not in mine and not isinstance((yield Ask(me, calls.Forbid(bar))), calls.Forbidden):
+                return False
+        if theirs.following is None or theirs.following <= first:
+            return True
+        first = theirs.following
 
 
 def _all_met(me: str, peer: str, theirs: Iterable[tuple[Key, Record]]) -> Operation[bool]:
@@ -103,13 +108,13 @@ def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]],
         after = listed.last
 
 
-def heard_of_bars(view: View) -> Operation[bool]:
+def heard_of_bars(view: View, mine: Callable[[], Tally]) -> Operation[bool]:
     """Before a sync: what was ended for whole users, as no owner of a session may be left to say so. Whether somebody who is
     alive has told, or there is nobody who could."""
     peers = live_order(view, b"", without=(view.me,))[:WITNESSES]
     told = 0
     for peer in peers:
-        told += yield from barred(view.me, peer)
+        told += yield from barred(view.me, peer, mine())
     return told > 0 or not peers
 
 

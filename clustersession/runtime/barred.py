@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from ..core.bars import Bar, decode_bar, digest_of, encode_bar, group_of
+from ..core.bars import Bar, Tally, bucket_of, decode_bar, encode_bar, group_of
 from ..core.record import Key, Record, is_user
 from ..core.replica import TOMBSTONE_KEPT_S
 from ..core.sealing import Sealer
+from ..errors import StoreFull
 from ..ports import Entropy, Store
 from .cache import BoundedCache
 
 VERSION: Final = "bars"  # changes with every bar, so that nobody reads all of them for nothing
 NAME: Final = "bar "
+CARRIED_OUT: Final = "barred "  # only then others count on it: a host that dies in between is given the bar again
+STORE_BYTES_EACH: Final = 32 * 1024  # of the whole store; so bars never take half of the board, of which leases need the rest
+PAGE: Final = 512  # bars in a message, or those of one bucket
 LABELS_CACHED: Final = 1024
 DROPPED_EVERY_S: Final = 3600.0
+_AT: Final = struct.Struct("<d")
 
 
 class KnownBars:
@@ -27,7 +33,7 @@ class KnownBars:
         self._store, self._sealer, self._clock, self._entropy = store, sealer, clock, entropy
         self._labels: BoundedCache[str, tuple[Sealer, tuple[bytes, ...]]] = BoundedCache(LABELS_CACHED)
         self._seen: bytes | None = None
-        self._digest = b""
+        self._tally = Tally()
         self._drop_at = 0.0
 
     def labels(self, user: str) -> tuple[bytes, ...]:
@@ -74,25 +80,58 @@ class KnownBars:
             return ()
         return tuple({bar.id: bar for bar in self._decoded(self._store.boards(NAME))}.values())
 
-    def keep(self, bar: Bar) -> bool:
-        """Whether it is new here. Raises `StoreFull`, `ShardDown`."""
+    def keep(self, bar: Bar) -> None:
+        """From now on it is held against what comes. Raises `StoreFull`, `ShardDown`."""
         names = [f"{NAME}{label.hex()} {bar.id.hex()}" for label in bar.labels]
         if self._over(bar) or all(self._store.board(name) is not None for name in names):
-            return False
+            return
+        if len(self.tally()) >= self._store.stats().bytes_max // STORE_BYTES_EACH:
+            raise StoreFull("more users were logged out everywhere within 25 h than a store of this size can keep in mind")
         for name in names:
             self._store.set_board(name, encode_bar(bar))
-        self._changed()
-        return True
+        if self._store.board(VERSION) is None:
+            self._changed()
 
-    def _changed(self) -> None:
-        self._store.set_board(VERSION, self._entropy.bytes(8))
+    def carried_out(self, bar: Bar) -> None:
+        """All that was here is ended: it counts as known. Raises `StoreFull`, `ShardDown`."""
+        tally = self.tally()
+        if bar.id in tally or self._over(bar):
+            return
+        self._store.set_board(_row_of(bar.id), _AT.pack(bar.at))
+        tally.add(bar.id, bar.at)
+        self._seen = self._changed()  # what another process adds at this moment is found missing by the next peer that knows it
 
-    def digest(self) -> bytes:
-        """What peers compare with theirs; b"" for none."""
+    def _changed(self) -> bytes:
+        version = self._entropy.bytes(8)
+        self._store.set_board(VERSION, version)
+        return version
+
+    def tally(self) -> Tally:
+        """Those that are carried out here, which peers compare with theirs."""
         version = self._store.board(VERSION)
         if version != self._seen:
-            self._digest, self._seen = digest_of(self.all()), version
-        return self._digest
+            self._tally, self._seen = Tally(), version
+            for name, at in self._store.boards(CARRIED_OUT).items():
+                self._tally.add(_id_in(name), *_AT.unpack(at))
+        self._tally.forget_until(self._clock() - TOMBSTONE_KEPT_S)
+        return self._tally
+
+    def page(self, sums: bytes, first: int) -> tuple[tuple[Bar, ...], int | None]:
+        """What a peer with these sums may not know, and the bucket from which on to ask for more."""
+        found: dict[bytes, Bar] = {}
+        for bucket, rows in self._by_bucket(set(self.tally().differing(sums, first))):
+            if len(found) >= PAGE:
+                return tuple(found.values()), bucket
+            found |= {bar.id: bar for bar in self._decoded(rows)}
+        return tuple(found.values()), None
+
+    def _by_bucket(self, wanted: set[int]) -> list[tuple[int, dict[str, bytes]]]:
+        buckets: dict[int, dict[str, bytes]] = {}
+        for name, data in (self._store.boards(NAME) if wanted else {}).items():
+            bucket = bucket_of(_id_in(name))
+            if bucket in wanted:
+                buckets.setdefault(bucket, {})[name] = data
+        return sorted(buckets.items(), key=lambda item: item[0])
 
     def drop_old(self) -> int:
         """Forget now and then those that no copy from a node that was away can be older than. How many rows went."""
@@ -100,11 +139,23 @@ class KnownBars:
             return 0
         self._drop_at = self._clock() + DROPPED_EVERY_S
         old = [name for name, data in self._store.boards(NAME).items() if self._over(_read(data))]
-        for name in old:
+        for name in (*map(_row_of, {_id_in(name) for name in old}), *old):
             self._store.set_board(name, None)
         if old:
             self._changed()
         return len(old)
+
+
+def _row_of(bar_id: bytes) -> str:
+    return f"{CARRIED_OUT}{bar_id.hex()}"
+
+
+def _id_in(name: str) -> bytes:
+    """The ID at the end of a row's name; b"" if it is none."""
+    try:
+        return bytes.fromhex(name.rpartition(" ")[2])
+    except ValueError:
+        return b""
 
 
 def _read(data: bytes) -> Bar | None:

@@ -178,7 +178,7 @@ class Keeper:
     # --- heartbeats -----------------------------------------------------------------------------------------------------
 
     def beat(self, peer: str) -> Operation[upkeep.Heard | upkeep.Silent]:
-        return upkeep.beat(self.host.me, peer, lambda: self.heartbeat(peer), self.host.bars.digest)
+        return upkeep.beat(self.host.me, peer, lambda: self.heartbeat(peer), self.host.bars.tally)
 
     def heartbeat(self, peer: str = "") -> Heartbeat:
         """What to say to `peer`, or to a stranger."""
@@ -245,7 +245,7 @@ class Keeper:
         pending = max(0, self.host.store.hint_count(peer) - len(hints))
         told = gossip.whole(self.table) if call.knows + gossip.SAMPLE < self._present else self._told(peer, now)
         switch = b"" if self.switch is None else self.switch.statement
-        return Beat(self.table.me, told, hints, pending, now, self.host.bars.digest(), switch)
+        return Beat(self.table.me, told, hints, pending, now, self.host.bars.tally().digest(), switch)
 
     def _hints(self, peer: str, limit: int) -> list[tuple[Key, Record]]:
         """The records that `peer` must be told of. A hint without a readable record has nothing to tell."""
@@ -262,7 +262,7 @@ class Keeper:
         return found
 
     def sync(self) -> Operation[bool]:
-        if not (yield from upkeep.heard_of_bars(self.view())):
+        if not (yield from upkeep.heard_of_bars(self.view(), self.host.bars.tally)):
             return False
         return (yield from upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock())))
 

@@ -27,7 +27,7 @@ class OfUsers:
             case Forbid():
                 return self._forbid(call.bar)
             case Bars():
-                return Known(self._host.bars.all())
+                return Known(*self._host.bars.page(call.sums, call.first))
         return self._of_user(call)
 
     def _forbid(self, bar: Bar) -> Reply:
@@ -36,7 +36,9 @@ class OfUsers:
         host.bars.keep(bar)
         at = host.situation()
         keys = self._keys(bar.labels, settled=True)
-        return Forbidden(tuple(key for key in keys if self._ended_by(bar, key, at)))
+        ended = tuple(key for key in keys if self._ended_by(bar, key, at))
+        host.bars.carried_out(bar)
+        return Forbidden(ended)
 
     def _keys(self, labels: tuple[bytes, ...], *, settled: bool = False) -> list[Key]:
         groups = dict.fromkeys(map(group_of, labels))

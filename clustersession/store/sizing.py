@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
 
 def sizes(total: int, page: int = 4096) -> Sizes:
     """How `total` bytes are shared out, the lock files left aside."""
-    board = min(total // 32, 4 * MIB) // page * page
+    board = min(total // 32, 64 * MIB) // page * page
     return Sizes((total - board - (SHARDS + 1) * LOCK_BYTES) // SHARDS // page * page, board)
 
 

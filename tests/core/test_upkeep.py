@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clustersession.core import calls
-from clustersession.core.bars import Bar
+from clustersession.core.bars import Bar, Tally
 from clustersession.core.calls import Absorb, Bars, Confirm, Export, Forbid, Heartbeat, Inventory, Put, Settle
 from clustersession.core.node import State, View
 from clustersession.core.placement import live_order
@@ -19,6 +19,8 @@ KEY2 = b"2" * 16
 ME, B, C = member("a"), member("b"), member("c")
 OTHERS = (ME, C)
 EVERYBODY = view("a", "b", "c", "d", "e")
+MINE = Tally()
+MINE.add(b"mine" * 2, 50.0)
 BAR, BAR2 = Bar(b"1" * 8, (b"l" * 16,), 100.0), Bar(b"2" * 8, (b"m" * 16,), 200.0)
 FORBIDDEN = calls.Forbidden()
 
@@ -40,7 +42,7 @@ def all_confirmed(*differing: tuple[Key, Record | None]) -> calls.Confirmed:
 
 
 def run_beat(script: Script) -> Played[Heard | Silent]:
-    return play(beat("a", "b", mine, lambda: b"my bars"), script)
+    return play(beat("a", "b", mine, lambda: MINE), script)
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------------------
@@ -94,7 +96,18 @@ def test_bars_are_taken_before_the_peer_counts_as_heard(known: calls.Reply, take
     assert played.calls(Forbid) == [("a", Forbid(bar)) for bar in (BAR, BAR2)[: len(taken)]]
 
 
-@pytest.mark.parametrize("same", [b"my bars", b""])
+def test_bars_come_in_pages_and_only_those_that_are_missing() -> None:
+    """Each page is asked for with the same sums, from the bucket on at which the one before ended. A peer that leads in a circle
+    is not followed."""
+    known = Bar(b"mine" * 2, (b"l" * 16,), 50.0)
+    pages = [calls.Known((BAR, known), 0x32), calls.Known((BAR2,), 0x32)]
+    script: Script = {("b", Heartbeat): [answer(bars=b"theirs")], ("b", Bars): pages, ("a", Forbid): [FORBIDDEN, FORBIDDEN]}
+    played = run_beat(script)
+    assert played.calls(Bars) == [("b", Bars(MINE.sums(), 0)), ("b", Bars(MINE.sums(), 0x32))]
+    assert played.calls(Forbid) == [("a", Forbid(BAR)), ("a", Forbid(BAR2))]
+
+
+@pytest.mark.parametrize("same", [MINE.digest(), b""])
 def test_bars_known_already_are_not_asked_for(same: bytes) -> None:
     """Nor are those of a peer that knows none: it asks for ours."""
     assert run_beat({("b", Heartbeat): [answer(bars=same)]}).calls(Bars) == []
@@ -110,12 +123,12 @@ def test_a_sync_begins_with_the_bars_of_others(replies: list[calls.Reply], heard
     for peer, reply in zip(order, replies, strict=True):
         script[peer, Bars] = [reply]
         script.update({("a", Forbid): [FORBIDDEN]} if isinstance(reply, calls.Known) and reply.bars else {})
-    assert play(heard_of_bars(EVERYBODY), script).outcome is heard
+    assert play(heard_of_bars(EVERYBODY, Tally), script).outcome is heard
 
 
 def test_who_is_alone_has_nobody_to_hear_bars_from() -> None:
     """Then its sync need not wait for any."""
-    assert play(heard_of_bars(view("a")), {}).outcome is True
+    assert play(heard_of_bars(view("a"), Tally), {}).outcome is True
 
 
 def test_what_is_better_here_goes_back_and_what_comes_of_it_is_taken() -> None:

@@ -268,16 +268,16 @@ def late_pair(cluster: InProcessCluster) -> tuple[str, Key]:
 def told(cluster: InProcessCluster, name: str, by: str) -> None:
     """What a heartbeat, or the beginning of a sync, does."""
     engine = cluster[name].engine
-    assert engine.blocking.run(barred(name, by), Budget(1.0))
+    assert engine.blocking.run(barred(name, by, cluster[name].host.bars.tally()), Budget(1.0))
 
 
 def test_a_host_that_was_away_ends_what_it_holds_when_it_hears(cluster: InProcessCluster) -> None:
     """From anybody that knows the bar, no owner of the session among them."""
     cookie, _ = late_pair(cluster)
-    assert cluster["b"].host.bars.digest() != cluster["a"].host.bars.digest()
+    assert cluster["b"].host.bars.tally().digest() != cluster["a"].host.bars.tally().digest()
     told(cluster, "b", "a")
     told(cluster, "c", "b")
-    assert len({node.host.bars.digest() for node in cluster}) == 1
+    assert len({node.host.bars.tally().digest() for node in cluster}) == 1
     assert alive(cluster, cookie) == [False]
 
 
@@ -305,7 +305,7 @@ def test_a_bar_outlives_no_tombstone(cluster: InProcessCluster, clock: Clock) ->
     assert a.host.bars.drop_old() == 0
     clock.now += 3601.0
     assert a.host.bars.drop_old() == 1
-    assert (a.host.bars.all(), a.host.bars.digest()) == ((), b"")
+    assert (a.host.bars.all(), a.host.bars.tally().digest()) == ((), b"")
     told(cluster, "a", "b")
     assert a.host.bars.all() == b.host.bars.all() == ()
 

@@ -54,7 +54,9 @@ def end_all(cluster: Cluster, bar: Bar) -> Operation[EndAllOutcome]:
     answered = {node: reply for node, reply in zip(nodes, replies, strict=True) if isinstance(reply, calls.Forbidden)}
     silent = tuple(node for node in nodes if node not in answered)
     if len(answered) < (min(2, len(nodes)) if cluster.view.converged else 2):
-        return Unavailable(f"fewer than two nodes took the order ({', '.join(silent)} gave no answer)")
+        full = [node for node, reply in zip(nodes, replies, strict=True) if isinstance(reply, calls.Full)]
+        why = f"{', '.join(full)}: no room for it" if full else f"{', '.join(silent)} gave no answer"
+        return Unavailable(f"fewer than two nodes took the order ({why})")
     ended = frozenset(key for reply in answered.values() for key in reply.ended)
     return EndedAll(ended, tuple(answered), silent)
 
