@@ -129,5 +129,8 @@ def _spared(engine: Engine, user: str, handle: str) -> Operation[tuple[Key, ...]
         key = b""
     if len(key) != HANDLE_BYTES:
         raise ValueError(f"{handle[:40]!r} is not the handle of a session; pass session.id")
-    record = (yield from listed(engine, user)).sessions.get(key)
+    listing = yield from listed(engine, user)
+    record = listing.sessions.get(key)
+    if record is None and listing.silent:
+        raise SessionUnavailable(f"{listing.silent[0]} gave no answer, and may have the session that is to be spared")
     return (key,) if record is None else tuple({key: None, root_of(key, record): None})

@@ -229,6 +229,22 @@ def test_to_spare_what_is_not_the_user_s_ends_all(cluster: InProcessCluster) -> 
     assert alive(cluster, mine, other) == [False, True]
 
 
+def test_a_session_that_cannot_be_found_is_not_spared_by_halves(cluster: InProcessCluster) -> None:
+    """Whoever has it gives no answer: spared under its present ID alone it would end with its next one."""
+    a = cluster["a"].engine
+    cookie = login(a, "7")
+    cluster.dead("b", "c")
+    lonely = login(a, "7")
+    cluster.back("b", "c")
+    cluster.paused("a")
+    b = cluster["b"].engine
+    with pytest.raises(SessionUnavailable, match="a gave no answer"):
+        b.users.end_all("7", except_=handle(a, lonely))
+    cluster.back("a")
+    b.users.end_all("7", except_=handle(a, lonely))
+    assert alive(cluster, cookie, lonely) == [False, True]
+
+
 def test_two_nodes_must_take_it(cluster: InProcessCluster) -> None:
     """Fewer is no ack; the order to end may be given again."""
     a = cluster["a"].engine
