@@ -31,7 +31,7 @@ def stopped(sizes: Sizes, directory: Path) -> list[Row]:
         def hit() -> None:
             assert {state_of(pid) for pid in victim.pause()} == {"T"}
 
-        return _rows("stopped (SIGSTOP)", *_measured(sizes, fleet, hit, victim.resume))
+        return _rows("stopped (SIGSTOP)", *measured(sizes, fleet, hit, victim.resume, HEALTHY, STRUCK))
 
 
 def slow(sizes: Sizes, directory: Path) -> list[Row]:
@@ -41,18 +41,18 @@ def slow(sizes: Sizes, directory: Path) -> list[Row]:
         link = between_nodes["n1"]
         rows = _rows(
             f"slow by {SLOW_S:.0f} s each way",
-            *_measured(sizes, fleet, lambda: setattr(link, "delay_s", SLOW_S), link.heal),
+            *measured(sizes, fleet, lambda: setattr(link, "delay_s", SLOW_S), link.heal, HEALTHY, STRUCK),
         )
         assert link.hit["delay"] > 0
         return rows
 
 
-def _measured(
-    sizes: Sizes, fleet: Fleet, hit: Callable[[], None], heal: Callable[[], None]
+def measured(
+    sizes: Sizes, fleet: Fleet, hit: Callable[[], None], heal: Callable[[], None], *kinds: str
 ) -> tuple[list[list[Click]], list[Phase], list[Phase]]:
     """As many stretches with the fault as without it, in turn, so that whatever else the machine does meets both alike."""
     quiet, meanwhile = list[Phase](), list[Phase]()
-    with idle.clicking(fleet["n2"], HEALTHY, STRUCK) as seen:
+    with idle.clicking(fleet["n2"], *kinds) as seen:
         for _ in range(sizes.rounds):
             fleet.await_settled()
             began = time.monotonic()
@@ -69,13 +69,13 @@ def _measured(
 
 def _rows(how: str, seen: list[list[Click]], quiet: list[Phase], meanwhile: list[Phase]) -> list[Row]:
     healthy, struck = seen
-    before, during = _within(healthy, quiet), _within(healthy, meanwhile)
+    before, during = within(healthy, quiet), within(healthy, meanwhile)
     assert len(before) > 100
     assert len(during) > 100
     first, then = (spread([each.seconds for each in clicks]) for clicks in (before, during))
     more = change(first, then)
     wrong = worst(healthy) + worst(struck)
-    slowest = max(each.seconds for each in _within(struck, meanwhile))
+    slowest = max(each.seconds for each in within(struck, meanwhile))
     print(*wrong[:5], sep="\n")
     return [
         Row(
@@ -95,5 +95,5 @@ def _rows(how: str, seen: list[list[Click]], quiet: list[Phase], meanwhile: list
     ]
 
 
-def _within(clicks: list[Click], phases: list[Phase]) -> list[Click]:
+def within(clicks: list[Click], phases: list[Phase]) -> list[Click]:
     return [each for phase in phases for each in between(clicks, *phase)]

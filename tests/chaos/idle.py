@@ -25,6 +25,13 @@ class Checked(NamedTuple):
     seconds: list[float]
 
 
+class Visited(NamedTuple):
+    """How many bytes the worker has grown by, and how many sockets it has opened."""
+
+    rss: int
+    sockets: int
+
+
 class Click(NamedTuple):
     """One answer. `outcome`: a word for what was wrong, or nothing."""
 
@@ -73,6 +80,14 @@ def checked(hosts: Sequence[Host], cookies: Path, *, at_once: bool = True) -> Ch
         sum(each.refused for each in found),
         [seconds for each in found for seconds in each.seconds],
     )
+
+
+def visited(host: Host, count: int) -> Visited:
+    """So many visitors without a session come to a worker of `host`."""
+    out = host.directory / "visited"
+    _worker(host, "visit", out, "visit", str(count))
+    _joined(host, "visit")
+    return Visited(**json.loads(out.read_text()))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from . import beside, crowd, elsewhere, kills, moving, replayed
+from . import beside, crowd, elsewhere, flood, kills, moving, replayed
 from .report import Row
 from .sizes import Sizes
 
@@ -19,6 +19,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kills": kills.kills,
     "beside-stopped": beside.stopped,
     "beside-slow": beside.slow,
+    "strangers": flood.of_strangers,
+    "visitors": flood.of_visitors,
     "replayed": replayed.replayed,
     "elsewhere": elsewhere.elsewhere,
 }

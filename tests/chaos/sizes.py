@@ -18,7 +18,9 @@ class Sizes(NamedTuple):
     quiet_s: float  # of requests before a fault, to compare with
     rounds: int  # with and without a fault, in turn
     round_s: float
+    strangers: int  # a second
+    visitors: int
 
 
-FULL: Final = Sizes(10_000, 100_000, 2000, 12, 5, 200, 100_000, 1000, 30.0, 20.0, 6, 8.0)
-SMALL: Final = Sizes(240, 2000, 2000, 6, 2, 5, 200, 10, 4.0, 3.0, 1, 4.0)
+FULL: Final = Sizes(10_000, 100_000, 2000, 12, 5, 200, 100_000, 1000, 30.0, 20.0, 6, 8.0, 5000, 1_000_000)
+SMALL: Final = Sizes(240, 2000, 2000, 6, 2, 5, 200, 10, 4.0, 3.0, 1, 4.0, 500, 3000)

@@ -1,4 +1,4 @@
-"""What a worker process of a host does in these scenarios: `python -m tests.chaos.worker fill|check|click ...`.
+"""What a worker process of a host does in these scenarios: `python -m tests.chaos.worker fill|check|visit|click ...`.
 
 It is started in the environment of that host. What it finds it writes to a file as JSON; it says nothing about credentials
 but the cookies of its own users.
@@ -11,12 +11,15 @@ import json
 import logging
 import random
 import signal
+import string
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any, Final, NamedTuple
+
+import psutil
 
 from clustersession.errors import ClusterSessionError, SessionUnavailable
 from clustersession.middleware.assembly import EngineSource
@@ -25,6 +28,8 @@ from clustersession.runtime.engine import Engine
 AGAIN_S: Final = 0.05
 PATIENCE_S: Final = 75.0  # a session may be out of reach for a minute before the cluster says what became of it
 WRITES_EVERY: Final = 2  # so many requests
+WARMED_UP: Final = 3000  # requests, until every cache is full
+ALPHABET: Final = string.ascii_letters + string.digits
 
 
 def values_of(number: int, size: int) -> dict[str, Any]:
@@ -104,6 +109,36 @@ def _read(engine: Engine, cookie: str) -> dict[str, Any]:
     return found
 
 
+# --- visitors ----------------------------------------------------------------------------------------------------------
+
+
+def visit(engine: Engine, count: int, out: Path) -> None:
+    """So many requests that look at their session: every third without a cookie, with somebody else's, with a forged ID."""
+    chance, genuine = random.Random(1), made(engine, 0, 100).cookie
+    name, _, text = genuine.partition("=")
+
+    def cookie(number: int) -> str | None:
+        at = chance.randrange(len(text))
+        forged = f"{text[:at]}{chance.choice(ALPHABET.replace(text[at], ''))}{text[at + 1 :]}"
+        return (None, f"theme=dark; id={number}", f"{name}={forged}")[number % 3]
+
+    def some(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            brought = cookie(number)
+            request = engine.visit(() if brought is None else (brought,), blocking=True)
+            assert not dict(request.session) or brought == genuine
+            assert not request.pending()
+            assert not request.headers().cookies
+            request.close()
+
+    process = psutil.Process()
+    some(0, WARMED_UP)
+    began, sockets = process.memory_info().rss, len(process.net_connections())
+    some(WARMED_UP, count)
+    counts = {"rss": process.memory_info().rss - began, "sockets": len(process.net_connections()) - sockets}
+    out.write_text(json.dumps(counts))
+
+
 # --- requests of users who click ---------------------------------------------------------------------------------------
 
 
@@ -180,7 +215,7 @@ def _clicks(engine: Engine, kind: str, seed: int) -> Clicks:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.worker", description=__doc__)
-    parser.add_argument("what", choices=("fill", "check", "click"))
+    parser.add_argument("what", choices=("fill", "check", "visit", "click"))
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -193,6 +228,9 @@ def main(arguments: list[str]) -> int:
         case "check":
             path, turn, of = options.arguments
             check(engine, Path(path).read_text().splitlines()[int(turn) :: int(of)], options.out)
+        case "visit":
+            [count] = options.arguments
+            visit(engine, int(count), options.out)
         case "click":
             click(engine, options.arguments, options.out)
     return 0

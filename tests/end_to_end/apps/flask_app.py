@@ -19,6 +19,14 @@ def end_all() -> Any:
     return {"ended": session.users.end_all(request.args["user"])}  # type: ignore[attr-defined]
 
 
+@app.get("/count")
+def count() -> Any:
+    session.incr("count")  # type: ignore[attr-defined]
+    session.append("turns", request.args["turn"])  # type: ignore[attr-defined]
+    session[request.args["writer"]] = request.args["turn"]
+    return page()
+
+
 @app.get("/look")
 @app.get("/set")
 @app.get("/end")
