@@ -1,4 +1,4 @@
-"""Parallel writers on one session, in several processes on three hosts: nothing that was answered is lost, nothing counts twice."""
+"""Parallel writers on one session, in processes on three hosts: nothing that was answered is lost, nothing counts twice."""
 
 from __future__ import annotations
 
