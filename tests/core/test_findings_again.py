@@ -7,7 +7,7 @@ from typing import Any, Final
 from clustersession.core import calls
 from clustersession.core.absorb import absorb
 from clustersession.core.operations import Cluster, Ended, Rotated, Target, create, load, new_record, rotate, save
-from clustersession.core.record import Lifetime, pointer_to
+from clustersession.core.record import Lifetime, digest, pointer_to
 from clustersession.core.replica import decide, sweep
 from clustersession.testing.simulated import SimulatedNode, World
 
@@ -96,6 +96,18 @@ def test_settling_a_change_of_owners_does_not_take_the_hint_of_a_merge() -> None
     taken = decide(other, calls.Put(KEY, pending(3, 2, ("b", "a"), base=2)), HERE, "b")
     assert (taken.reply, "b" in taken.hint) == (calls.Held(2), True)
     assert decide(taken.record, calls.Settle(KEY, 3, ("b", "a"), 2), HERE, None).unhint == ()
+
+
+def test_a_change_that_is_tried_again_ranks_no_higher_than_before() -> None:
+    """The first try was never accepted, here or elsewhere, so it is no epoch to build on: what the other owner has got accepted
+    meanwhile wins over the second one too. (Seed 1715: it did not, and came back to a master that had given it up.)"""
+    first = decide(None, calls.Put(KEY, pending(2, owners=("c", "a"))), HERE, "c").record
+    second = decide(first, calls.Put(KEY, pending(3, owners=("c", "a"), base=1)), HERE, "c").record
+    assert (second is not None, second and second.base) == (True, 1)
+    told = decide(second, calls.Absorb(KEY, pointer(2, ("b", "d")), "c"), HERE, "c")
+    assert told.reply == calls.Absorbed(None, digest(KEY, told.record) if told.record else None)
+    assert told.record is not None
+    assert (told.record.pointer, told.record.owners) == (True, ("b", "d"))
 
 
 def test_who_is_said_to_own_a_later_history_asks_its_other_owner_for_it() -> None:
