@@ -29,7 +29,7 @@ SEEDS_OF: Final[Mapping[str, int]] = {
 FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     # what a merge brought had a higher number than the master's next write of the same key, and came back with the next merge
     "a write over a merged value of a higher number": (1931, {**schedule_of("one host alone"), "seconds": 120.0}),
-    # both owners changed the other one; the lost side's second try ranked above the side that was accepted, and came back to its master
+    # a side that had lost tried its change of owners again, which then ranked above what was accepted
     "a change that is tried again": (1715, {**schedule_of("one host alone"), "seconds": 120.0}),
     # a survivor promoted twice while the first new backup accepted by itself: two histories were read in turn
     "a backup that accepts alone": (384, {}),
