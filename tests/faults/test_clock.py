@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.cluster import Cluster, Host
 from tests.end_to_end.conftest import NewCluster
+from tests.end_to_end.servers import FLASK, gunicorn
 
 from .calling import Caller
 from .crowd import Load, logged_in, lost
@@ -24,6 +25,12 @@ LIBRARY: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), No
 def set_clock(host: Host, offset_s: int) -> None:
     """The wall clock of all processes of the host is off by so much from now on; others of its clocks stay."""
     (host.directory / "clock").write_text(f"{offset_s:+d}\n")
+
+
+def serve(host: Host) -> None:
+    """By workers of one thread each: a thread that waits for the GIL waits by a deadline, which libfaketime takes for one that
+    has passed, so it spins, and a request takes a second."""
+    host.run(gunicorn(FLASK, host.app, "--worker-class", "sync", workers=4))
 
 
 def offset_of(host: Host) -> float:
@@ -46,7 +53,9 @@ def cluster(new_cluster: NewCluster) -> Cluster:
         host.environ["FAKETIME_TIMESTAMP_FILE"] = str(host.directory / "clock")
         host.environ["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
         host.environ["FAKETIME_NO_CACHE"] = "1"
-    return made.start()
+        serve(host)
+    made.await_whole()
+    return made
 
 
 def test_clocks_that_step_by_an_hour_log_nobody_out(cluster: Cluster) -> None:
@@ -70,7 +79,7 @@ def test_clocks_that_step_by_an_hour_log_nobody_out(cluster: Cluster) -> None:
             assert ahead.end() == 0
             if files == "lost":
                 shutil.rmtree(ahead.place)
-            ahead.run()
+            serve(ahead)
             cluster.await_whole()
             assert abs(offset_of(ahead) + HOUR_S) < NEAR_S
             load.put_back(ahead)
