@@ -239,8 +239,7 @@ def _put(record: Record | None, call: Put, at: Situation) -> Decision:
         if record.epoch > new.base and not same_history(record, new):
             if new.master not in record.owners:
                 return Decision(Conflict(record.epoch, record.owners))
-            # of a change that was never accepted only the base counts, else the next one outranks what was accepted meanwhile
-            new = new.but(base=max(new.base, record.epoch if record.accepted else record.base))
+            new = new.but(base=max(new.base, record.epoch if record.accepted else record.base))  # pending is no base
     result = absorb(record, new, at.me)
     held = result.record
     if held is None:
