@@ -86,7 +86,9 @@ class KnownBars:
         if self._over(bar) or all(self._store.board(name) is not None for name in names):
             return
         if len(self.tally()) >= self._store.stats().bytes_max // STORE_BYTES_EACH:
-            raise StoreFull("more users were logged out everywhere within 25 h than a store of this size can keep in mind")
+            raise StoreFull(
+                "more users were logged out everywhere within 25 h than a store of this size keeps. Raise CLUSTERSESSION_MAX_BYTES."
+            )
         for name in names:
             self._store.set_board(name, encode_bar(bar))
         if self._store.board(VERSION) is None:
