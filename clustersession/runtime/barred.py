@@ -87,7 +87,8 @@ class KnownBars:
             return
         if len(self.tally()) >= self._store.stats().bytes_max // STORE_BYTES_EACH:
             raise StoreFull(
-                "more users were logged out everywhere within 25 h than a store of this size keeps. Raise CLUSTERSESSION_MAX_BYTES."
+                "more users were logged out everywhere within 25 h than a store of this size can keep in mind. "
+                "Raise CLUSTERSESSION_MAX_BYTES."
             )
         for name in names:
             self._store.set_board(name, encode_bar(bar))
