@@ -105,7 +105,7 @@ class Tally:
             self._flip(bar_id)
 
     def _flip(self, bar_id: bytes) -> None:
-        self._sums[bucket_of(bar_id)] ^= int.from_bytes(bar_id)
+        self._sums[bucket_of(bar_id)] ^= int.from_bytes(bar_id[:BAR_ID_BYTES])
 
     def sums(self) -> bytes:
         """8 bytes for each bucket; b"" for no bars."""

@@ -21,21 +21,18 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from clustersession.core.keyring import KeyRing
-from tests.transport.kit import wiring
+from clustersession.transport.link import Initiator
+from tests.transport.kit import OTHER_RING, wiring
 
 TICK_S: Final = 0.01
 HELD_S: Final = 0.2  # a connection is looked at again after so long: whoever was to be dropped is by then
 AT_ONCE_MAX: Final = 200
 NO_LINGER: Final = struct.pack("ii", 1, 0)
-OTHER_RING: Final = KeyRing.parse("1:Hs7Dk2Lq9Wm4Xz1Vb6Nc3Pf8Rt5Yj0Gu")
 
 
 def junk() -> list[bytes]:
     """One of each kind."""
-    from clustersession.transport.link import Initiator
-
-    hello = Initiator(wiring("n9", ring=lambda: OTHER_RING), "").hello()
+    hello = Initiator(wiring("n9", cluster="default", ring=lambda: OTHER_RING), "").hello()
     return [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(300), hello, b"POST /v1/hello HTTP/1.1\r\ncontent-length: 9\r\n\r\n"]
 
 

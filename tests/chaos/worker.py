@@ -126,7 +126,7 @@ def visit(engine: Engine, count: int, out: Path) -> None:
         for number in range(first, first + count):
             brought = cookie(number)
             request = engine.visit(() if brought is None else (brought,), blocking=True)
-            assert not dict(request.session) or brought == genuine
+            assert not dict(request.session)
             assert not request.pending()
             assert not request.headers().cookies
             request.close()

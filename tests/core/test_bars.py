@@ -40,6 +40,13 @@ def test_what_is_forgotten_leaves_no_trace(bars: dict[bytes, float], until: floa
     assert all((bar_id in tally) is (bar_id in left) for bar_id in bars)
 
 
+def test_an_id_of_another_length_breaks_nothing() -> None:
+    """A later release may make longer ones: heartbeats go on, with all that they compare."""
+    tally = tally_of({b"x" * 12: 1.0, b"": 1.0, b"y": 1.0})
+    assert len(tally.sums()) == BUCKETS * 8
+    assert tally.digest()
+
+
 @given(BARS, st.binary(max_size=64))
 def test_sums_of_another_form_are_those_of_nobody(bars: dict[bytes, float], sums: bytes) -> None:
     """Then all is sent."""
