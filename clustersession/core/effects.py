@@ -46,6 +46,17 @@ class Wait(NamedTuple):
     seconds: float
 
 
+class Pace(NamedTuple):
+    """How much of its time a node puts into what is not urgent: requests get the rest."""
+
+    clock: Callable[[], float]
+    share: Callable[[], float]  # above 0, at most 1
+
+    def rest(self, began: float) -> Wait:
+        """After some of it that began then."""
+        return Wait((self.clock() - began) * (1.0 / self.share() - 1.0))
+
+
 class Outside(NamedTuple):
     """Work of another system, which may block. Sent back: its result; it raises nothing."""
 

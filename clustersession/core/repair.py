@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from . import calls
-from .effects import Ask, Operation, Wait
+from .effects import Ask, Operation, Pace, Wait
 from .node import View
 from .operations.moving import moved, taught
 from .operations.outcome import Cluster, Placement
@@ -23,7 +23,7 @@ SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owne
 STEPS_MAX: Final = 4
 STARTED_AT_ONCE: Final = 32
 VAIN_MAX: Final = 64
-SURVEYED_AT_ONCE: Final = 64
+SURVEYED_AT_ONCE: Final = 16
 RECENT_S: Final = 900.0
 
 Owed: TypeAlias = tuple[Key, Placement]
@@ -38,9 +38,8 @@ class Surroundings(NamedTuple):
 
     cluster: Callable[[], Cluster]
     survey: Survey
-    clock: Callable[[], float]  # of this host; a pass takes too long for one `now`
     leaving: Callable[[], bool]  # this node hands over all it has
-    share: Callable[[], float]  # of the time that may go into repair, the rest is left to requests: above 0, at most 1
+    pace: Pace  # its clock is this host's; a pass takes too long for one `now`
 
 
 class Progress:
@@ -103,7 +102,7 @@ def _mended(at: Surroundings, progress: Progress, owed: Sequence[Owed], *, leavi
     could not be placed."""
     crew, started, left_over, in_vain = Crew[bool](), 0, 0, 0
     while crew or (started < len(owed) and at.leaving() == leaving):
-        began, cluster = at.clock(), at.cluster()
+        began, cluster = at.pace.clock(), at.cluster()
         if at.leaving() == leaving:
             some = owed[started : started + STARTED_AT_ONCE]
             crew.start(placed_anew(cluster, key, seen, leaving=leaving) for key, seen in some)
@@ -116,7 +115,7 @@ def _mended(at: Surroundings, progress: Progress, owed: Sequence[Owed], *, leavi
         if in_vain >= VAIN_MAX or (in_vain and not crew and started == len(owed)):
             in_vain = 0
             yield Wait(1.0)  # nobody can take anything at this moment
-        yield Wait((at.clock() - began) * (1.0 / at.share() - 1.0))
+        yield at.pace.rest(began)
     return left_over
 
 
@@ -125,15 +124,18 @@ def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operati
     found: tuple[list[Owed], ...] = ([], [], [], [])
     shared: set[str | None] = set()
     after: Key | None = None
-    while batch := at.survey(after, SURVEYED_AT_ONCE):
-        view, now = at.cluster().view, at.clock()
+    while True:
+        now = at.pace.clock()
+        batch, view = at.survey(after, SURVEYED_AT_ONCE), at.cluster().view
+        if not batch:
+            break
         for key, record in batch:
             if record is not None and not record.pointer and view.me in record.owners:
                 shared.add(record.other(view.me))
             if record is not None and owes(record, view, leaving=leaving):
                 found[_turn(record, now)].append((key, Placement(record.epoch, record.owners)))
         after = batch[-1][0]
-        yield Wait(0.0)
+        yield at.pace.rest(now)
     progress.shared = frozenset(other for other in shared if other is not None)
     return [owed for each in found for owed in each]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from .calls import Call, Each, Many, Reply, SessionCall, Unreachable
+from .calls import Call, Confirm, Confirmed, Each, Many, Reply, SessionCall, Unreachable
 from .effects import Ask, AskAll, Effect, Hedge, Operation, Tell
 from .record import size_of
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 CALLS_MAX: Final = 128  # of one message: each message costs as much as several calls
 BYTES_MAX: Final = 256 * 1024
-PIECE_MAX: Final = 16  # of these calls at one go: so long the node that carries them out answers nobody else
+PIECE_MAX: Final = 16  # of these calls, or of digests, at one go: so long the node that carries them out answers nobody else
 NOT_TOGETHER: Final = Unreachable("garbage")
 
 
@@ -135,14 +135,22 @@ def _weight(call: Call) -> int:
 
 def pieces_of(call: Call) -> Sequence[Call]:
     """What a node carries out one by one instead of `call`, so that others get their turn in between."""
-    if not isinstance(call, Many) or len(call.calls) <= PIECE_MAX:
-        return (call,)
-    return [Many(call.calls[first : first + PIECE_MAX]) for first in range(0, len(call.calls), PIECE_MAX)]
+    match call:
+        case Many(calls) if len(calls) > PIECE_MAX:
+            return [Many(calls[first : first + PIECE_MAX]) for first in range(0, len(calls), PIECE_MAX)]
+        case Confirm(digests) if len(digests) > PIECE_MAX:
+            return [Confirm(digests[first : first + PIECE_MAX]) for first in range(0, len(digests), PIECE_MAX)]
+    return (call,)
 
 
 def joined(replies: Sequence[Reply]) -> Reply:
     """The reply to a call, of those to its pieces."""
     if len(replies) == 1:
         return replies[0]
-    failed = next((reply for reply in replies if not isinstance(reply, Each)), None)
-    return failed or Each(tuple(reply for each in replies if isinstance(each, Each) for reply in each.replies))
+    each = [reply for reply in replies if isinstance(reply, Each)]
+    confirmed = [reply for reply in replies if isinstance(reply, Confirmed)]
+    if len(each) == len(replies):
+        return Each(tuple(reply for piece in each for reply in piece.replies))
+    if len(confirmed) == len(replies):
+        return Confirmed(tuple(pair for piece in confirmed for pair in piece.differing))
+    return next(reply for reply in replies if not isinstance(reply, Each | Confirmed))

@@ -9,14 +9,15 @@ import msgspec
 
 from . import calls
 from .bars import Tally
-from .effects import Ask, Operation
+from .effects import Ask, Operation, Pace, Wait
 from .node import Member, View
 from .placement import live_order
 from .record import Digest, Key, Record, contents_of
 from .record import digest as digest_of
+from .together import PIECE_MAX
 
 HINT_ROUNDS_MAX: Final = 64  # of `Heartbeat.hints_max` hints each: more wait for the next heartbeat
-SYNC_BATCH: Final = 256
+SYNC_BATCH: Final = 32  # looked through at one go
 WITNESSES: Final = 3
 
 
@@ -67,8 +68,10 @@ def barred(me: str, peer: str, mine: Tally) -> Operation[bool]:
 
 def _all_met(me: str, peer: str, theirs: Iterable[tuple[Key, Record]]) -> Operation[bool]:
     """Take what `peer` has of these sessions, and confirm it, so that its hints go."""
-    met = []
+    met: list[Digest | None] = []
     for key, record in theirs:
+        if met and len(met) % PIECE_MAX == 0:
+            yield Wait(0.0)
         met.append((yield from _met(me, peer, key, record)))
     digests = tuple(digest for digest in met if digest is not None)
     reply = (yield Ask(peer, calls.Confirm(digests))) if digests else None
@@ -92,12 +95,13 @@ def _met(me: str, peer: str, key: Key, record: Record) -> Operation[Digest | Non
     return msgspec.structs.replace(held, taken=taken) if taken else held
 
 
-def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]], None]) -> Operation[bool]:
+def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]], None], pace: Pace) -> Operation[bool]:
     """Confirm every record with its other owner, or with the first of the key's order if that one is not alive.
     True when all are; False: an owner that may be alive did not answer yet, try again. `shared_with` is told the owners."""
     after: Key | None = None
     complete = True
     while True:
+        began = pace.clock()
         listed = yield Ask(view().me, calls.Inventory(after, SYNC_BATCH))
         if not isinstance(listed, calls.Listed):
             return False
@@ -106,6 +110,7 @@ def sync(view: Callable[[], View], shared_with: Callable[[Iterable[str | None]],
         shared_with(owner for digest in listed.digests for owner in digest.owners)
         complete = (yield from _batch_synced(view(), listed.digests)) and complete
         after = listed.last
+        yield pace.rest(began)
 
 
 def heard_of_bars(view: View, mine: Callable[[], Tally]) -> Operation[bool]:

@@ -48,7 +48,7 @@ async def drained(keeper: Keeper, mending: Mending, orders: Orders, limit_s: flo
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-    owed = keeper.count_owed()
+    owed = await mending.count_owed()
     if owed and keeper.table.others:  # who is alone by its settings owes nobody anything
         log.error("%d sessions could not be handed over: until this node is back on its files they have one copy", owed)
         return OWED_EXIT

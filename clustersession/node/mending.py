@@ -46,3 +46,7 @@ class Mending:
             if self._keeper.may_repair and await self._pass():
                 return
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def count_owed(self) -> int:
+        """How many sessions would have fewer than two copies if this node ended now."""
+        return await self._driver.run(self._keeper.count_owed(), Budget(BACKGROUND_S))

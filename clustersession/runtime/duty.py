@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..core.effects import Operation
+from ..core.effects import Operation, Pace
 from ..core.operations import Cluster
 from ..core.repair import Progress, Surroundings, doubled, repair
 from .keeper import Keeper
@@ -31,9 +31,8 @@ class Duty:
         self._at = Surroundings(
             cluster=self._cluster,
             survey=keeper.host.survey,
-            clock=keeper.host.clock,
             leaving=lambda: keeper.leaving,
-            share=lambda: 1.0 if keeper.leaving else REPAIR_SHARE,
+            pace=Pace(keeper.host.clock, lambda: 1.0 if keeper.leaving else REPAIR_SHARE),
         )
 
     def _cluster(self) -> Cluster:
@@ -121,7 +120,7 @@ class Duty:
         self._tried = started
         if not started:
             return True
-        alike = yield from self.keeper.sync()
+        alike = yield from self.keeper.sync(self._at.pace)
         if alike:
             self._starts |= started
         return alike

@@ -14,7 +14,7 @@ from ..config import Timeouts
 from ..core import gossip, membership, upkeep
 from ..core.calls import Beat, Call, Heartbeat, Many, Promote, Put, Reply
 from ..core.canary import is_canary
-from ..core.effects import Operation
+from ..core.effects import Operation, Pace, Wait
 from ..core.expiry import expire
 from ..core.membership import Table
 from ..core.node import Member, State, View
@@ -108,12 +108,14 @@ class Keeper:
         """A pass over all sessions that began then has found these nodes to share some of them."""
         self._contacts.surveyed(others, began)
 
-    def count_owed(self) -> int:
+    def count_owed(self) -> Operation[int]:
         """How many sessions would have fewer than two copies without this node; it looks at all of them."""
-        view, owed, after = self.view(), 0, None
+        owed, after = 0, None
         while batch := self.host.survey(after, SURVEYED_AT_ONCE):
+            view = self.view()
             owed += sum(owes(record, view, leaving=True) for _, record in batch)
             after = batch[-1][0]
+            yield Wait(0.0)
         return owed
 
     def leave(self) -> None:
@@ -261,10 +263,13 @@ class Keeper:
                 found.append((key, record))
         return found
 
-    def sync(self) -> Operation[bool]:
+    def sync(self, pace: Pace | None = None) -> Operation[bool]:
+        """Without a `pace` as quickly as can be: this host serves nothing by itself until it is over."""
         if not (yield from upkeep.heard_of_bars(self.view(), self.host.bars.tally)):
             return False
-        return (yield from upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, self.host.clock())))
+        clock = self.host.clock
+        at_once = Pace(clock, lambda: 1.0)
+        return (yield from upkeep.sync(self.view, lambda owners: self._contacts.share_with(owners, clock()), pace or at_once))
 
     def sweep(self, limit: int) -> Operation[int]:
         """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""

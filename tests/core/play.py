@@ -27,11 +27,13 @@ Script: TypeAlias = Mapping[tuple[str, type[Any]], Scripted | Sequence[Scripted]
 
 
 class Played(NamedTuple, Generic[T]):
-    """How an operation ended; `log` has one line for each effect, `sent` every call with the node it went to."""
+    """How an operation ended; `log` has one line for each effect, `sent` every call with the node it went to, `waited` the
+    seconds of every pause."""
 
     outcome: T
     log: list[str]
     sent: list[tuple[str, Call]]
+    waited: list[float]
 
     def calls(self, kind: type[C]) -> list[tuple[str, C]]:
         return [(node, call) for node, call in self.sent if isinstance(call, kind)]
@@ -46,11 +48,12 @@ def play(operation: Operation[T], script: Script) -> Played[T]:
             answer = player.perform(operation.send(answer))
     except StopIteration as stop:
         player.finish()
-        return Played(stop.value, player.log, player.sent)
+        return Played(stop.value, player.log, player.sent, player.waited)
 
 
 class _Player:
     def __init__(self, script: Script) -> None:
+        self.waited: list[float] = []
         self._script = {key: list(value) if isinstance(value, Sequence) else value for key, value in script.items()}
         self.log: list[str] = []
         self.sent: list[tuple[str, Call]] = []
@@ -70,6 +73,7 @@ class _Player:
                 self.sent.append((effect.node, effect.call))
             case Wait():
                 self.log.append("wait")
+                self.waited.append(effect.seconds)
         return None
 
     def _hedged(self, effect: Hedge) -> tuple[Reply | None, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clustersession.core import calls
 from clustersession.core.effects import Ask, AskAll, Effect, Hedge, Operation, Tell, Wait
-from clustersession.core.record import Key
+from clustersession.core.record import Key, digest
 from clustersession.core.together import BYTES_MAX, CALLS_MAX, NOT_TOGETHER, PIECE_MAX, Crew, joined, pieces_of, together
 
 from .records import KEY, item, record
@@ -125,6 +125,16 @@ def test_the_pieces_of_a_message_are_all_of_it(count: int) -> None:
     assert all(isinstance(piece, calls.Many) and len(piece.calls) <= PIECE_MAX for piece in pieces)
     replies = [calls.Each(tuple(held_by("a", call) for call in piece.calls)) for piece in pieces]  # type: ignore[union-attr,misc]
     assert joined(replies) == calls.Each(tuple(held_by("a", call) for call in many.calls))  # type: ignore[misc]
+
+
+@given(st.integers(0, 5 * PIECE_MAX))
+def test_the_pieces_of_a_comparison_are_all_of_it(count: int) -> None:
+    """In their order, none of them long; where they differ is where the whole does."""
+    digests = tuple(digest(key(number), record()) for number in range(count))
+    pieces = pieces_of(calls.Confirm(digests))
+    assert all(isinstance(piece, calls.Confirm) and len(piece.digests) <= PIECE_MAX for piece in pieces)
+    replies = [calls.Confirmed(tuple((each.key, None) for each in piece.digests)) for piece in pieces]  # type: ignore[union-attr]
+    assert joined(replies) == calls.Confirmed(tuple((each.key, None) for each in digests))
 
 
 def test_what_is_not_many_calls_is_one_piece() -> None:

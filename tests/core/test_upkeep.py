@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from clustersession.core import calls
 from clustersession.core.bars import Bar, Tally
 from clustersession.core.calls import Absorb, Bars, Confirm, Export, Forbid, Heartbeat, Inventory, Put, Settle
+from clustersession.core.effects import Pace
 from clustersession.core.node import State, View
 from clustersession.core.placement import live_order
 from clustersession.core.record import Key, Record, contents_of, digest
+from clustersession.core.together import PIECE_MAX
 from clustersession.core.upkeep import HINT_ROUNDS_MAX, SYNC_BATCH, Heard, Silent, beat, heard_of_bars, sync
 
 from .play import REFUSED, SILENT, Played, Script, play
@@ -184,6 +188,19 @@ def test_a_hint_about_a_session_of_others_is_confirmed_as_it_came() -> None:
     assert run_beat(script).calls(Confirm)[0][1].digests == (digest(KEY, foreign),)
 
 
+def test_many_hints_leave_others_their_turn() -> None:
+    """After every few of them."""
+    keys = [number.to_bytes(16) for number in range(3 * PIECE_MAX)]
+    script: Script = {
+        ("b", Heartbeat): [answer(*((key, record()) for key in keys))],
+        ("a", Absorb): [held(record(), key) for key in keys],
+        ("b", Confirm): [all_confirmed()],
+    }
+    played = run_beat(script)
+    assert played.outcome == Heard(B, OTHERS, told_all=True)
+    assert played.waited == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("failed", [calls.Full(), calls.Broken(), calls.Unreachable("down")])
 def test_a_hint_that_cannot_be_stored_holds_back_the_lease(failed: calls.Reply) -> None:
     """The peer is alive, but this host does not know all that it had to tell; the other hints are confirmed."""
@@ -247,13 +264,27 @@ def listed(*records: tuple[Key, Record]) -> calls.Listed:
     return calls.Listed(tuple(digest(key, each) for key, each in records), records[-1][0])
 
 
-def run_sync(script: Script, seen: View = EVERYBODY) -> Played[bool]:
-    return play(sync(lambda: seen, lambda owners: None), script)
+def run_sync(script: Script, seen: View = EVERYBODY, share: float = 1.0) -> Played[bool]:
+    """By a clock that goes on by a second at each look."""
+    clock = itertools.count()
+    return play(sync(lambda: seen, lambda owners: None, Pace(lambda: next(clock), lambda: share)), script)
 
 
 def test_a_node_without_records_has_synced() -> None:
     """There is nothing to confirm."""
     assert run_sync({("a", Inventory): [DONE]}).outcome is True
+
+
+@pytest.mark.parametrize(("share", "rests"), [(1.0, [0.0, 0.0]), (0.25, [3.0, 3.0])])
+def test_a_comparison_that_is_not_urgent_leaves_time_to_requests(share: float, rests: list[float]) -> None:
+    """After each batch it rests for as long as its share of the time has it."""
+    script: Script = {
+        ("a", Inventory): [listed((KEY, record())), listed((KEY2, record())), DONE],
+        ("b", Confirm): [all_confirmed(), all_confirmed()],
+    }
+    played = run_sync(script, share=share)
+    assert played.outcome is True
+    assert played.waited == rests
 
 
 def test_every_record_is_confirmed_with_its_other_owner_in_batches() -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from clustersession.core import calls
-from clustersession.core.effects import Ask, Operation
+from clustersession.core.effects import Ask, Operation, Wait
 from clustersession.core.node import Member, State
 from clustersession.core.record import Record, live_items
 from clustersession.core.upkeep import Heard, Silent
@@ -60,6 +60,9 @@ def run(node: Node, operation: Operation[T], *others: Node) -> T:
     try:
         while True:
             effect = operation.send(answer)
+            if isinstance(effect, Wait):
+                answer = None
+                continue
             assert isinstance(effect, Ask)
             if effect.node == node.host.me:
                 answer = node.host.handle(effect.call)
