@@ -11,7 +11,7 @@ import pytest
 from clustersession.config import Lifetimes
 from clustersession.core import calls
 from clustersession.core.effects import Ask, Operation
-from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.errors import ConfigError, SourceRefused, SourceUnavailable
 from clustersession.runtime import adoption as adoption_module
 from clustersession.runtime import importing

@@ -13,7 +13,7 @@ from clustersession.core import calls
 from clustersession.core.bars import REASON
 from clustersession.core.keyring import KeyRing
 from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
-from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
 from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
