@@ -122,7 +122,8 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
         live = record.accepted and not record.pointer and record.ended is None and me in record.owners
         return expires_at(record) if live else reads.NEVER
 
-    patch.setattr(replica, "vouched_until", vouched_until)
+    for module in (replica, reads):
+        patch.setattr(module, "vouched_until", vouched_until)
 
 
 def no_hints(patch: pytest.MonkeyPatch) -> None:
