@@ -16,7 +16,7 @@ from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
 from ..config import Config
 from ..errors import ConflictingWrite, LateWrite, SessionLocked, SessionUnavailable
 from ..middleware.assembly import EngineSource, OldSessions, Settings
-from ..middleware.old_side import OLD, Shadowed, check_old, is_kept
+from ..middleware.old_side import OLD, Advice, Shadowed, check_old, is_kept
 from ..runtime.headers import SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.session import RequestSession
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 EXTENSION: Final = "clustersession"
 SHADOWED: Final = "clustersession.shadowed"
 CHANGED_MEANWHILE: Final = "The session was changed by another request meanwhile. Please repeat the request."
+_ADVICE: Final = Advice(
+    before="Set the app up with `ClusterSession(app)`, which knows the interface that the app had; or leave ours out.",
+    adopt="Set the app up with `ClusterSession(app, adopt=True)`.",
+)
 _SETTINGS: Final = (
     "PERMANENT_SESSION_LIFETIME",
     "SESSION_REFRESH_EACH_REQUEST",
@@ -227,7 +231,7 @@ class ClusterSessionInterface(SessionInterface):
 
     def sessions_of(self, app: Flask) -> AppSessions:
         sessions = app.extensions[EXTENSION] = AppSessions(app, self._config, self._source)
-        check_old(sessions.config, known=self._old is not None, adopts=self._source is not None)
+        check_old(sessions.config, known=self._old is not None, adopts=self._source is not None, advice=_ADVICE)
         return sessions
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:

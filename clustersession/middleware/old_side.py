@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..config import Config
 from ..core.effects import Operation
@@ -23,17 +23,30 @@ def is_kept(config: Config) -> bool:
     return config.mode in OLD or config.mode_switch
 
 
-def check_old(config: Config, *, known: bool, adopts: bool) -> None:
+class Advice(NamedTuple):
+    """What an integration that was not told of them wants for the sessions of before, in its own terms."""
+
+    before: str = "Give ours `before=lambda app: ...` that makes it, or take ours out."
+    adopt: str = "Give ours `adopt=` with the source of its sessions."
+
+
+OF_MIDDLEWARE: Final = Advice()
+
+
+def asked_of(config: Config) -> str:
+    """The mode, and why it asks for the sessions of before."""
+    return f"it is {config.mode!r}" + (", and CLUSTERSESSION_MODE_SWITCH is set" if config.mode_switch else "")
+
+
+def check_old(config: Config, *, known: bool, adopts: bool, advice: Advice = OF_MIDDLEWARE) -> None:
     """Raises `ConfigError` for a mode that needs what the app was not set up with."""
     if not is_kept(config):
         return
-    mode = f"it is {config.mode!r}" + (", and CLUSTERSESSION_MODE_SWITCH is set" if config.mode_switch else "")
     if not known:
-        remedy = "Give ours `before=lambda app: ...` that makes it, or take ours out."
-        raise ConfigError(MODE, f"{mode}, and the app's session middleware of before is not known", remedy)
+        problem = f"{asked_of(config)}, and what kept the app's sessions before is not known"
+        raise ConfigError(MODE, problem, advice.before)
     if not adopts and (config.mode == "shadow" or config.mode_switch):
-        remedy = "Give ours `adopt=` with the source of its sessions."
-        raise ConfigError(MODE, f"{mode}, and where the sessions of before are is not known", remedy)
+        raise ConfigError(MODE, f"{asked_of(config)}, and where the sessions of before are is not known", advice.adopt)
 
 
 class OldSide(Generic[A]):

@@ -38,7 +38,8 @@ class AdoptingVisit(Visit):
         if self._outcome is not None:
             return
         now = self._engine.now()
-        self._outcome, token, _ = yield from self._adoption.adopted(self._engine, self._cookie)
+        found = yield from self._adoption.adopted(self._engine, self._cookie)
+        self._outcome, token = found.outcome, found.token
         key = store_key(token or self._cookie.encode())
         sid = SessionId(kid=-1, born=int(time()) // 60, token=token, master="", backup="", epoch=0, version=0, key=key)
         match self._outcome:

@@ -55,11 +55,13 @@ log: Final = logging.getLogger("clustersession")
 
 
 class Found(NamedTuple):
-    """The session that an old cookie stands for here, the token of its ID, and whether it was stored just now."""
+    """The session that an old cookie stands for here, the token of its ID, and whether it was stored just now. `patches`: the
+    IDs by which what was to be stored is known again, if nobody heard whether it was."""
 
     outcome: LoadOutcome
     token: bytes = b""
     new: bool = False
+    patches: tuple[bytes, ...] = ()
 
 
 NOBODY: Final = Found(Lost(()))
@@ -162,7 +164,7 @@ class Adoption:
         if waiting:
             session = self._until_its_user_comes(engine, session, legacy)
         adopted = yield from adopt(engine.cluster(), claims, session, self.guard(engine, claims[0]))
-        return Found(adopted.outcome, tokens[adopted.place], adopted.new)
+        return Found(adopted.outcome, tokens[adopted.place], adopted.new, session.patches)
 
     def claims(self, engine: Engine, name: bytes) -> tuple[list[bytes], list[Claim]]:
         """The tokens that the session with this old ID may have, and where it and its guard are then."""

@@ -10,7 +10,7 @@ import msgspec
 
 from ..core.bars import Bar, Tally, bucket_of, decode_bar, encode_bar, group_of
 from ..core.record import Key, Record, is_user
-from ..core.replica import TOMBSTONE_KEPT_S
+from ..core.replica.ends import TOMBSTONE_KEPT_S
 from ..core.sealing import Sealer
 from ..errors import StoreFull
 from ..ports import Entropy, Store

@@ -48,6 +48,7 @@ from ..core.node import State, View
 from ..core.record import Digest, Key, Record, decode_record, digest, encode_record, floor_of
 from ..core.repair import SINGLE, mark
 from ..core.replica import Decision, Situation
+from ..core.replica.reads import NEVER
 from ..core.sealing import Sealer
 from ..core.session_id import node_tag
 from ..errors import ClusterSessionError, Corrupt, ShardDown, StoreFull, StoreRefused
@@ -129,7 +130,7 @@ class Host:
 
     def _synced_until(self, board: Board) -> float:
         """A node process that does not tick may be paused: what it would have learnt is missing."""
-        return board.tick + self._gap_s if board.synced else replica.NEVER
+        return board.tick + self._gap_s if board.synced else NEVER
 
     def _born(self) -> float:
         return self.store.born

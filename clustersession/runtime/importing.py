@@ -43,13 +43,23 @@ class Importer:
     def __init__(self, engine: Engine, listing: ListedSource) -> None:
         self._engine, self._listing, self._adoption = engine, listing, importable(engine)
         self.name = self._adoption.source.name
+        self._failed: str | None = None  # the cookie of the last call, if it is not known what became of it
+        self._tried: tuple[bytes, ...] = ()  # by which it is known again
 
     def pages(self, cursor: str) -> Iterator[Page]:
         """The old cookies from `cursor` on. Raises `SourceUnavailable`, and `ConfigError` at once."""
         return self._listing.pages(cursor)
 
     def take(self, cookie: str, *, dry_run: bool = False) -> Imported:
-        """Take over the session of this cookie; with `dry_run` only say what would become of it."""
+        """Take over the session of this cookie; with `dry_run` only say what would become of it. If it has failed, the next
+        call with the same cookie tells what that one has stored."""
+        if cookie != self._failed:
+            self._failed, self._tried = None, ()
+        found = self._taken_or_told(cookie, dry_run=dry_run)
+        self._failed = cookie if found.fate is Fate.FAILED else None
+        return found
+
+    def _taken_or_told(self, cookie: str, *, dry_run: bool) -> Imported:
         try:
             legacy = self._read(cookie)
             if legacy is None:
@@ -76,13 +86,16 @@ class Importer:
     def _taken(self, legacy: Legacy, items: dict[str, bytes]) -> Operation[Imported]:
         engine, adoption = self._engine, self._adoption
         found = yield from adoption.of_key(engine, legacy, items, waiting=True)
-        if found.new:
-            engine.count("session_imported")
-            return Imported(Fate.TAKEN)
-        if isinstance(found.outcome, Loaded):
+        mine = found.new
+        if isinstance(found.outcome, Loaded) and not mine:
             unguarded = yield from self._guarded(legacy, found.token)
             if unguarded is not None:
                 return unguarded
+            mine = not set(self._tried).isdisjoint(found.outcome.record.patches)
+        self._tried += found.patches
+        if mine:
+            engine.count("session_imported")
+            return Imported(Fate.TAKEN)
         return _of(found.outcome)
 
     def _guarded(self, legacy: Legacy, token: bytes) -> Operation[Imported | None]:

@@ -10,7 +10,7 @@ import msgspec
 from ..core.bars import Device, device_extra
 from ..core.effects import Operation
 from ..core.operations import Listing, Placement, sessions_of
-from ..core.record import Key, Patch
+from ..core.record import Key, Patch, Record
 from ..errors import SessionUnavailable, TooManySessions
 from .stored import end_session
 
@@ -39,26 +39,30 @@ def with_device(engine: Engine, change: Patch, user: str | None, origin: Mapping
     return msgspec.structs.replace(change, extra=device_extra(device_from(origin)))
 
 
-def admitted(engine: Engine, user: str | None) -> Operation[None]:
-    """Before a login is stored. Raises `TooManySessions` and `SessionUnavailable`."""
+def admitted(engine: Engine, user: str | None) -> Operation[list[tuple[Key, Record]]]:
+    """Before a login is stored: the sessions that end for it, as they logged in first. Raises `TooManySessions`, and
+    `SessionUnavailable` while nobody knows how many there are."""
     limit = engine.config.user_sessions_max
-    if user is None or limit is None or engine.config.user_sessions_over != REFUSE:
-        return
-    if len((yield from listed(engine, user)).sessions) >= limit:
+    if user is None or limit is None:
+        return []
+    sessions = (yield from listed(engine, user)).sessions
+    if len(sessions) < limit:
+        return []
+    if engine.config.user_sessions_over == REFUSE:
         engine.count("login_over_limit")
         raise TooManySessions(limit)
+    return sorted(sessions.items(), key=lambda item: item[1].logged_in)[: len(sessions) + 1 - limit]
 
 
-def made_room(engine: Engine, user: str | None, key: Key) -> Operation[None]:
-    """After a login was stored under `key`: the sessions of the same user that logged in first end, if there are too many.
-    Raises `SessionUnavailable`."""
-    limit = engine.config.user_sessions_max
-    if user is None or limit is None or engine.config.user_sessions_over == REFUSE:
-        return
-    others = {k: r for k, r in (yield from listed(engine, user)).sessions.items() if k != key}
-    for old in sorted(others, key=lambda k: others[k].logged_in)[: max(0, len(others) + 1 - limit)]:
+def made_room(engine: Engine, oldest: list[tuple[Key, Record]]) -> Operation[None]:
+    """After a login was stored. It stands: an end that gets no answer waits wherever it could be left, and the next login of
+    that user finds what still has not ended."""
+    for key, record in oldest:
         engine.count("login_over_limit")
-        yield from end_session(engine, old, Placement(others[old].epoch, others[old].owners), "too many sessions")
+        try:
+            yield from end_session(engine, key, Placement(record.epoch, record.owners), "too many sessions")
+        except SessionUnavailable:  # counted and logged there
+            continue
 
 
 def listed(engine: Engine, user: str) -> Operation[Listing]:

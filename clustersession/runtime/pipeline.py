@@ -254,11 +254,11 @@ class Visit:
         now = engine.now()
         who = self.session.principal(engine.config.principal_keys)
         lifetime = self._lifetime(now) or engine.lifetime(now)
-        yield from admitted(engine, who)
+        oldest = yield from admitted(engine, who)
         first = with_device(engine, patch(engine, changes, None), who, self.origin)
         principal = Principal(who, None if who is None else now)
         self._stored = stored = yield from create_session(engine, self._token(), first, principal, lifetime)
-        yield from made_room(engine, who, stored.key)
+        yield from made_room(engine, oldest)
         self._wrote(stored, changes)
 
     def _rotate(self, stored: Stored, changes: Mapping[str, bytes | None], principal: str | None, grace: bool) -> Operation[None]:
@@ -272,13 +272,13 @@ class Visit:
         logs_in = record.principal is None and principal is not None
         change = patch(engine, changes, self._lifetime(record.created), self.session)
         newly = principal if principal != record.principal else None
-        yield from admitted(engine, newly)
+        oldest = yield from admitted(engine, newly)
         change = with_device(engine, change, newly, self.origin)
         who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
         self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, grace_s)
         if record.principal is not None and principal != record.principal:
             yield from self._old_ends(record)
-        yield from made_room(engine, newly, stored.key)
+        yield from made_room(engine, oldest)
         self._wrote(stored, changes)
 
     def _wrote(self, stored: Stored, changes: Mapping[str, bytes | None]) -> None:

@@ -273,7 +273,7 @@ _TIMEOUTS = Group(
             "timeouts.ready_s",
             "5s",
             "10s",
-            "How long a worker's first request waits for the host's node.",
+            "How long a worker's first request waits for the host's node, at least 2s: what has not started by then is given up.",
         ),
     ),
 )

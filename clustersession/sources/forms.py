@@ -149,6 +149,11 @@ class StarsessionsForm:
         data = json.dumps({**items, METADATA: own}).encode("ascii")
         return b64encode(data) if self._in_cookie else data
 
+    def end_of(self, opened: Opened) -> float | None:
+        """By its creation, as starsessions counts; None if it says nothing of that."""
+        lifetime = _time(opened.own.get("lifetime"))
+        return None if opened.created is None or lifetime is None else opened.created + lifetime
+
 
 def is_persistent(items: Mapping[str, Any], browser_close: bool) -> bool:
     """Whether Django's cookie outlives the browser (`SessionBase.get_expire_at_browser_close`)."""

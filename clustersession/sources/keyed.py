@@ -77,12 +77,10 @@ class KeyedSource:
         key = None if cookie is None else self._key(cookie)
         found = None if key is None else self._opened(key, now)
         end = self._end(items, now) if expires is None else expires
-        if (
-            key is not None
-            and found is not None
-            and self._put(key, self._encoded(items, found[1], now, end), end, now, new=False)
-        ):
-            return None
+        if key is not None and found is not None:
+            again = self._end_again(*found, items, now) if expires is None else expires
+            if self._put(key, self._encoded(items, found[1], now, again), again, now, new=False):
+                return None
         data = self._encoded(items, None, now, end)
         for _ in range(_ATTEMPTS):
             new = self._ids.new()
@@ -136,6 +134,10 @@ class KeyedSource:
     def _end(self, items: Mapping[str, Any], now: float) -> float:
         """Of a session that is written now, as the library would say."""
         return now + self._lifetime_s
+
+    def _end_again(self, kept: Kept, opened: Opened, items: Mapping[str, Any], now: float) -> float:
+        """Of one that is there, and is written over."""
+        return self._end(items, now)
 
     def _expires(self, kept: Kept, opened: Opened) -> float | None:
         return kept.expires

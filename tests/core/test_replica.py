@@ -10,13 +10,7 @@ import pytest
 from clustersession.core import calls, encoding
 from clustersession.core.calls import Call
 from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to, size_of
-from clustersession.core.replica import (
-    Decision,
-    Situation,
-    decide,
-    fetch,
-    key_of,
-)
+from clustersession.core.replica import Decision, Situation, decide, fetch, key_of
 
 from .records import KEY, NOW, item, patch, pending, pointer, record, situation, tombstone
 

@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 from clustersession.core.calls import Conflict, Done, EndHeld, Expire, Found, Gone, InUse, Later, NotMine
 from clustersession.core.comparing import compare
 from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, contents_of, digest, is_live
-from clustersession.core.replica import (
-    ALONE_AFTER_S,
-    ASKED_AGAIN_S,
-    BACKUP_EXPIRY_SLACK_S,
-    TOMBSTONE_KEPT_S,
-    Decision,
-    decide,
-    due_at,
-    eviction,
-    sweep,
-)
+from clustersession.core.replica import Decision, decide, due_at, eviction, sweep
+from clustersession.core.replica.ends import ALONE_AFTER_S, ASKED_AGAIN_S, BACKUP_EXPIRY_SLACK_S, TOMBSTONE_KEPT_S
 
 from .records import KEY, NOW, item, pending, pointer, record, situation, tombstone
 

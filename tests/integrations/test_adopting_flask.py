@@ -20,7 +20,7 @@ from werkzeug.test import Client, TestResponse
 
 from clustersession.core.keyring import KeyRing
 from clustersession.core.operations import Unavailable
-from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.errors import SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource

@@ -259,7 +259,7 @@ def test_a_secret_of_its_own_is_found_out(tmp_path: Path) -> None:
                 "CLUSTERSESSION_NODE": "here",
                 "CLUSTERSESSION_MODE": "on",
                 "CLUSTERSESSION_SPAWN": "0",
-                "CLUSTERSESSION_READY_TIMEOUT": "1ms",
+                "CLUSTERSESSION_READY_TIMEOUT": "2s",
                 "CLUSTERSESSION_DATA_DIR": str(tmp_path),
             },
             under_test=False,

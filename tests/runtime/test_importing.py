@@ -11,7 +11,7 @@ import pytest
 from clustersession.config import Lifetimes
 from clustersession.core import calls
 from clustersession.core.effects import Ask, Operation
-from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.errors import ConfigError, SourceRefused, SourceUnavailable
 from clustersession.runtime import adoption as adoption_module
 from clustersession.runtime import importing
@@ -75,13 +75,15 @@ class Before:
 class Site:
     """Three hosts whose app has the given idle limit, and one clock for all."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, idle_s: float | None = 7 * DAY_S) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, idle_s: float | None = 7 * DAY_S, kind: type[InProcessCluster] = InProcessCluster
+    ) -> None:
         self.clock = 1.8e9
         for module in (adoption_module, importing):
             monkeypatch.setattr(module, "time", lambda: self.clock)
         self.before = Before(lambda: self.clock)
         lifetimes = Lifetimes(idle_s=idle_s, absolute_s=None)
-        self.cluster = InProcessCluster(clock=lambda: self.clock, lifetimes=lifetimes, lifetimes_set=True)
+        self.cluster = kind(clock=lambda: self.clock, lifetimes=lifetimes, lifetimes_set=True)
         self.set_up()
 
     def set_up(self, **how: Any) -> None:
@@ -193,6 +195,41 @@ def test_without_an_answer_nothing_is_known(site: Site) -> None:
     site.cluster.back("b", "c")
     assert site.importer.take("c").fate is Fate.HERE
     assert site.importer.take("d").fate in (Fate.TAKEN, Fate.HERE)
+
+
+class CutOffByAPut(InProcessCluster):
+    """Once `armed`, the first record that is sent to another host arrives, and no host hears of another from then on."""
+
+    armed = cut = False
+
+    def answer(self, source: str, target: str, call: calls.Call) -> calls.Reply:
+        if not self.cut:
+            reply = super().answer(source, target, call)
+            self.cut = self.armed and isinstance(call, calls.Put)
+        return calls.Unreachable("timeout") if self.cut else reply
+
+
+def test_what_the_import_has_stored_without_hearing_of_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try knows it again, and counts it once. What a user has stored between two tries is here already."""
+    site = Site(monkeypatch, kind=CutOffByAPut)
+    cluster = site.cluster
+    assert isinstance(cluster, CutOffByAPut)
+    cookies = [site.before.add(f"c{number}", user=f"u{number}") for number in range(8)]
+    importer = site.importer
+    for cookie in cookies:
+        cluster.armed = True
+        assert importer.take(cookie).fate is Fate.FAILED
+        assert cluster.cut
+        cluster.armed = cluster.cut = False
+        assert importer.take(cookie) == Imported(Fate.TAKEN)
+        assert importer.take(cookie) == Imported(Fate.HERE)
+    assert cluster.counted("session_imported") == len(cookies)
+    site.before.add("d", user="v")
+    cluster.down("b", "c")
+    assert importer.take("d").fate is Fate.FAILED
+    cluster.back("b", "c")
+    site.come("b", {OLD: "d"})
+    assert importer.take("d") == Imported(Fate.HERE)
 
 
 def test_nobody_is_kept_for_longer_than_the_old_system_would(site: Site) -> None:

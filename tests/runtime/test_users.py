@@ -13,7 +13,7 @@ from clustersession.core import calls
 from clustersession.core.bars import REASON
 from clustersession.core.keyring import KeyRing
 from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
-from clustersession.core.replica import TOMBSTONE_KEPT_S
+from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
 from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
@@ -377,6 +377,58 @@ def test_the_oldest_login_makes_room(clock: Clock) -> None:
     other = login(a, "8")
     assert alive(cluster, *cookies, other) == [False, True, True, True]
     assert cluster.counted("login_over_limit") == 1
+
+
+class NoEndsArrive(InProcessCluster):
+    """While `deaf`, what would end a session, or move it, is lost on its way to another host."""
+
+    deaf = False
+    lost = 0
+
+    def answer(self, source: str, target: str, call: calls.Call) -> calls.Reply:
+        if not self.deaf or not isinstance(call, calls.End | calls.LeaveHint | calls.Promote):
+            return super().answer(source, target, call)
+        self.lost += 1
+        return calls.Unreachable("timeout")
+
+
+def test_a_login_stands_when_the_oldest_cannot_be_told_that_it_ends(clock: Clock) -> None:
+    """Its end waits at the hosts that can be reached, and the next login ends it if it is still there."""
+    cluster = NoEndsArrive(clock=clock, user_sessions_max=1)
+    a = cluster["a"].engine
+    old = login(a, "7")
+    key = key_of(a, old)
+    stranger = next(node for node in cluster if node.name not in held(cluster, key))
+    clock.now += 1
+    cluster.deaf = True
+    new = login(stranger.engine, "7")
+    cluster.deaf = False
+    waiting = stranger.host.record(key)
+    assert cluster.lost
+    assert waiting is not None
+    assert waiting.ended is not None
+    assert read(stranger.engine, new) == {"_user_id": "7"}
+    assert read(a, old) == {"_user_id": "7"}
+    clock.now += 1
+    assert alive(cluster, old, new, login(a, "7")) == [False, False, True]
+
+
+@pytest.mark.parametrize("over", ["end-oldest", "refuse"])
+def test_a_login_leaves_nothing_where_nobody_knows_how_many_there_are(clock: Clock, over: str) -> None:
+    """Two hosts without an answer may hold any number: it fails before it is stored, and can be tried again as it was."""
+    cluster = InProcessCluster(tuple("abcd"), clock=clock, user_sessions_max=2, user_sessions_over=over)
+    a = cluster["a"].engine
+    anonymous = write(a, cart=1)
+    strangers = [node.name for node in cluster if node.name not in held(cluster, key_of(a, anonymous))]
+    before = cluster.entries()
+    cluster.paused(*strangers)
+    for cookie in (None, anonymous):
+        with pytest.raises(SessionUnavailable, match="may hold sessions of this user"):
+            login(a, "7", cookie)
+    assert cluster.entries() == before
+    cluster.back(*strangers)
+    assert [each.id for each in a.users.sessions_of("7")] == []
+    assert read(a, login(a, "7", anonymous)) == {"cart": 1, "_user_id": "7"}
 
 
 def test_a_login_too_many_is_refused(clock: Clock) -> None:

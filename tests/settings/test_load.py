@@ -185,6 +185,7 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
         ({"TLS_CERT": "/nowhere/c", "TLS_KEY": "/nowhere/k", "TLS_CA": "/nowhere/a"}, "TLS_CERT", "/nowhere/c cannot be read"),
         ({"CONNECT_TIMEOUT": "1s"}, "CONNECT_TIMEOUT", "1s is longer than CLUSTERSESSION_REQUEST_TIMEOUT"),
         ({"LEASE_TIMEOUT": "4s"}, "LEASE_TIMEOUT", "4s is longer than CLUSTERSESSION_DEAD_TIMEOUT"),
+        ({"READY_TIMEOUT": "1999ms"}, "READY_TIMEOUT", "1.999s is too short"),
     ],
 )
 def test_a_wrong_setting_says_which_and_why(settings: dict[str, str], setting: str, problem: str) -> None:

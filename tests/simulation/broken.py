@@ -13,7 +13,7 @@ from clustersession.core.effects import Ask, Operation, Tell
 from clustersession.core.operations import ending, moving, rotating, saving
 from clustersession.core.operations.outcome import Cluster, EndedBy, Placement, Saved, Unavailable
 from clustersession.core.record import Record, accepted, expires_at, patched, rank
-from clustersession.core.replica import Decision
+from clustersession.core.replica import Decision, dispatch, ends, reads
 from clustersession.runtime.duty import Duty
 from clustersession.runtime.host import Host
 from clustersession.runtime.keeper import Keeper
@@ -21,6 +21,12 @@ from clustersession.runtime.keeper import Keeper
 from . import workload
 
 Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def _rule(name: str) -> Callable[..., Decision]:
+    """The rule for a call as it is now: two builds may be broken in the same place."""
+    rule: Callable[..., Decision] = getattr(dispatch, name)
+    return rule
 
 
 def ack_before_the_backup(patch: pytest.MonkeyPatch) -> None:
@@ -38,7 +44,7 @@ def ack_before_the_backup(patch: pytest.MonkeyPatch) -> None:
 
 def no_epoch_check(patch: pytest.MonkeyPatch) -> None:
     """Whoever was an owner once goes on taking writes, and a late record replaces a newer one."""
-    apply, deliver = replica._apply, replica._deliver
+    apply, deliver = _rule("on_apply"), _rule("on_deliver")
 
     def applied(record: Record | None, call: calls.Apply, at: replica.Situation) -> Decision:
         return apply(record, _with(call, epoch=record.epoch) if record and at.me in record.owners else call, at)
@@ -48,21 +54,21 @@ def no_epoch_check(patch: pytest.MonkeyPatch) -> None:
             return deliver(record, call, at)
         return Decision(calls.Held(call.version), True, patched(record, call.patch, max(call.version, record.version)))
 
-    patch.setattr(replica, "_apply", applied)
-    patch.setattr(replica, "_deliver", delivered)
+    patch.setattr(dispatch, "on_apply", applied)
+    patch.setattr(dispatch, "on_deliver", delivered)
     any_record_taken(patch)
 
 
 def any_record_taken(patch: pytest.MonkeyPatch) -> None:
     """A new backup takes the record of whoever asks, also one that is older than its own."""
-    put = replica._put
+    put = _rule("on_put")
 
     def taken(record: Record | None, call: calls.Put, at: replica.Situation) -> Decision:
         if record is None or record.ended is not None:
             return put(record, call, at)
         return Decision(calls.Held(call.record.version), True, call.record)
 
-    patch.setattr(replica, "_put", taken)
+    patch.setattr(dispatch, "on_put", taken)
 
 
 def _with(call: calls.Apply, *, epoch: int) -> calls.Apply:
@@ -71,7 +77,7 @@ def _with(call: calls.Apply, *, epoch: int) -> calls.Apply:
 
 def upsert_instead_of_update(patch: pytest.MonkeyPatch) -> None:
     """A write to a session that is not there, or has ended, creates it: what most session stores do."""
-    apply, deliver = replica._apply, replica._deliver
+    apply, deliver = _rule("on_apply"), _rule("on_deliver")
 
     def applied(record: Record | None, call: calls.Apply, at: replica.Situation) -> Decision:
         if record is None or record.ended is not None:
@@ -86,13 +92,13 @@ def upsert_instead_of_update(patch: pytest.MonkeyPatch) -> None:
             return Decision(calls.Held(call.version), True, patched(fresh, call.patch, call.version))
         return deliver(record, call, at)
 
-    patch.setattr(replica, "_apply", applied)
-    patch.setattr(replica, "_deliver", delivered)
+    patch.setattr(dispatch, "on_apply", applied)
+    patch.setattr(dispatch, "on_deliver", delivered)
 
 
 def rotate_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """The new session gets what the old one held a moment ago; writes go on meanwhile, and the old one ends regardless."""
-    freeze, end = replica._freeze, replica._end
+    freeze, end = _rule("on_freeze"), _rule("on_end")
 
     def frozen(record: Record | None, call: calls.Freeze, at: replica.Situation) -> Decision:
         return freeze(record, call, at)._replace(write=False)
@@ -100,13 +106,13 @@ def rotate_what_was_read(patch: pytest.MonkeyPatch) -> None:
     def ended(record: Record | None, call: calls.End, at: replica.Situation) -> Decision:
         return end(record, calls.End(call.key, call.reason, call.owners, call.epoch, call.grace), at)
 
-    patch.setattr(replica, "_freeze", frozen)
-    patch.setattr(replica, "_end", ended)
+    patch.setattr(dispatch, "on_freeze", frozen)
+    patch.setattr(dispatch, "on_end", ended)
 
 
 def expire_alone(patch: pytest.MonkeyPatch) -> None:
     """An owner ends a session that nobody used as far as it knows, without asking the other one."""
-    patch.setattr(replica, "ALONE_AFTER_S", 0.0)
+    patch.setattr(ends, "ALONE_AFTER_S", 0.0)
 
 
 def no_lease(patch: pytest.MonkeyPatch) -> None:
@@ -114,9 +120,10 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
 
     def vouched_until(record: Record, me: str, *_: Any) -> float:
         live = record.accepted and not record.pointer and record.ended is None and me in record.owners
-        return expires_at(record) if live else replica.NEVER
+        return expires_at(record) if live else reads.NEVER
 
-    patch.setattr(replica, "vouched_until", vouched_until)
+    for module in (replica, reads):
+        patch.setattr(module, "vouched_until", vouched_until)
 
 
 def no_hints(patch: pytest.MonkeyPatch) -> None:
@@ -177,7 +184,7 @@ def copies_from_unsynced_taken(patch: pytest.MonkeyPatch) -> None:
 
 def rivals_not_told(patch: pytest.MonkeyPatch) -> None:
     """Of two owners that have both chosen new owners, the one that was refused is not told, nor is the new backup told later."""
-    promote = replica._promote
+    promote = _rule("on_promote")
 
     def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
         decision = promote(record, call, at)
@@ -186,7 +193,7 @@ def rivals_not_told(patch: pytest.MonkeyPatch) -> None:
     def taught(*_: Any) -> Operation[None]:
         yield from ()
 
-    patch.setattr(replica, "_promote", promoted)
+    patch.setattr(dispatch, "on_promote", promoted)
     for module in (moving, saving):
         patch.setattr(module, "taught", taught)
 
@@ -199,17 +206,17 @@ def pending_as_accepted_untold(patch: pytest.MonkeyPatch) -> None:
 
 def no_redelivery(patch: pytest.MonkeyPatch) -> None:
     """What a coordinator left behind half way, nobody brings to the backup: a numbered patch leaves no mark."""
-    apply = replica._apply
+    apply = _rule("on_apply")
 
     def applied(record: Record | None, call: calls.Apply, at: replica.Situation) -> Decision:
         return apply(record, call, at)._replace(hint=())
 
-    patch.setattr(replica, "_apply", applied)
+    patch.setattr(dispatch, "on_apply", applied)
 
 
 def pending_as_accepted(patch: pytest.MonkeyPatch) -> None:
     """A survivor takes its change of owners for settled before the new backup has taken the record."""
-    promote = replica._promote
+    promote = _rule("on_promote")
 
     def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
         decision = promote(record, call, at)
@@ -218,7 +225,7 @@ def pending_as_accepted(patch: pytest.MonkeyPatch) -> None:
         settled = accepted(decision.reply.record)
         return decision._replace(reply=calls.Promoted(settled), record=settled)
 
-    patch.setattr(replica, "_promote", promoted)
+    patch.setattr(dispatch, "on_promote", promoted)
 
 
 def no_record_is_final(patch: pytest.MonkeyPatch) -> None:

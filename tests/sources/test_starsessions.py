@@ -27,16 +27,17 @@ ITEMS = {"user": "ann", "cart": [1, 2.5, None, True]}
 class Library(AsgiLibrary):
     """A client for each request, since each has an event loop of its own."""
 
-    def __init__(self, port: int, lifetime_s: int) -> None:
+    def __init__(self, port: int, lifetime_s: int, *, rolling: bool = False) -> None:
         super().__init__(self._wrapped)
-        self._port, self._lifetime_s = port, lifetime_s
+        self._port, self._lifetime_s, self._rolling = port, lifetime_s, rolling
 
     def _wrapped(self, app: Any) -> Any:
         async def closing(scope: Any, receive: Any, send: Any) -> None:
             async with redis.asyncio.Redis(host="127.0.0.1", port=self._port) as client:
                 auto = starsessions.SessionAutoloadMiddleware(app)
                 store = RedisStore(connection=client)
-                await starsessions.SessionMiddleware(auto, store=store, lifetime=self._lifetime_s)(scope, receive, send)
+                wrapped = starsessions.SessionMiddleware(auto, store=store, lifetime=self._lifetime_s, rolling=self._rolling)
+                await wrapped(scope, receive, send)
 
         return closing
 
@@ -70,6 +71,36 @@ def test_there_and_back(
     again = ours.read(cookie, now)
     assert again is not None
     assert again.created == legacy.created
+
+
+@pytest.mark.parametrize(
+    ("rolling", "lifetime_s", "left_s"), [(False, LIFETIME_S, LIFETIME_S - 600), (True, LIFETIME_S, LIFETIME_S), (False, 0, GC_S)]
+)
+def test_a_write_back_ends_when_starsessions_would_end_it(
+    redis_port: int, shelf: RedisShelf, redis_client: redis.Redis, rolling: bool, lifetime_s: int, left_s: int
+) -> None:
+    """Ten minutes later, as in mode `mirror`, which knows no end. Only a rolling lifetime, or none, begins anew."""
+    theirs, now = Library(redis_port, lifetime_s, rolling=rolling), time.time()
+    ours = Starsessions(shelf, lifetime_s=lifetime_s, rolling=rolling)
+    cookie = theirs.save(None, ITEMS)
+    assert cookie is not None
+    assert ours.write(cookie, {**ITEMS, "user": "bob"}, None, now + 600) is None
+    assert redis_client.ttl(f"starsessions.{cookie}") == pytest.approx(left_s, abs=2)
+    assert theirs.load(cookie) == {**ITEMS, "user": "bob"}
+
+
+def test_writes_of_both_sides_in_turn_do_not_move_the_end(redis_port: int, shelf: RedisShelf, redis_client: redis.Redis) -> None:
+    """Neither by the part of a second that a TTL lacks, nor by one that it has too much."""
+    theirs, ours = Library(redis_port, LIFETIME_S), Starsessions(shelf, lifetime_s=LIFETIME_S)
+    cookie, began = theirs.save(None, ITEMS), time.time()
+    assert cookie is not None
+    for number in range(30):
+        assert ours.write(cookie, {**ITEMS, "ours": number}, None, time.time()) is None
+        assert theirs.save(cookie, {**ITEMS, "theirs": number}) == cookie
+    kept = json.loads(redis_client.get(f"starsessions.{cookie}") or b"")["__metadata__"]
+    assert kept["lifetime"] == LIFETIME_S
+    assert kept["created"] == pytest.approx(began, abs=1.1)
+    assert redis_client.ttl(f"starsessions.{cookie}") == pytest.approx(LIFETIME_S - (time.time() - began), abs=2)
 
 
 def test_a_session_of_ours_begins_one_there(redis_port: int, shelf: RedisShelf, redis_client: redis.Redis) -> None:

@@ -16,14 +16,17 @@ from django.core.signing import b62_decode
 from django.db import close_old_connections
 from django.http import HttpRequest
 
+from ...config import Config
 from ...errors import SourceUnavailable
 from ...middleware.assembly import OldSessions
+from ...middleware.old_side import MODE, asked_of
 from ...sources import DjangoFileSession, Legacy, ListedSource, Page
 from ...sources.keyed import unlisted
 from ...sources.shelf import PAGE, after
 
 SETTING: Final = "CLUSTERSESSION_ADOPT_ENGINE"
 SIGNED_COOKIES: Final = "django.contrib.sessions.backends.signed_cookies"
+DJANGOS_OWN: Final = "django.contrib.sessions.backends.db"
 OURS: Final = "clustersession.integrations.django"
 T = TypeVar("T")
 
@@ -131,11 +134,13 @@ def old_sessions() -> OldSessions | None:
     return None if engine is None else OldSessions(DjangoEngineSource(str(engine)))
 
 
-def sessions_of_before(get_response: Callable[[HttpRequest], Any]) -> SessionMiddleware:
+def sessions_of_before(config: Config, get_response: Callable[[HttpRequest], Any]) -> SessionMiddleware:
     """Django's own middleware over the engine of before: what mode `off` is. Raises `ImproperlyConfigured`."""
     engine = getattr(settings, SETTING, None)
     if engine is None:
-        raise ImproperlyConfigured(f"CLUSTERSESSION_MODE is 'off', and {SETTING} does not say which engine has the sessions")
+        problem = f"{MODE}: {asked_of(config)}, and which engine has the sessions of before is not known"
+        remedy = f"Set {SETTING} in the project's settings to what SESSION_ENGINE was (unset, it was {DJANGOS_OWN!r})."
+        raise ImproperlyConfigured(f"{problem}. {remedy}")
     middleware = SessionMiddleware(get_response)
     middleware.SessionStore = _store_type(str(engine))
     return middleware

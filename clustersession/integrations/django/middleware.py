@@ -44,7 +44,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
         MiddlewareMixin.__init__(self, get_response)
         self._source = engine_source()
         config = self._source.config
-        self._before = sessions_of_before(get_response) if is_kept(config) else None
+        self._before = sessions_of_before(config, get_response) if is_kept(config) else None
         self._always_off = config.mode == "off" and not config.mode_switch
         self.SessionStore: type[SessionStore] = _store_type()
         own = (SessionMiddleware.process_request, SessionMiddleware.process_response)
