@@ -110,18 +110,13 @@ def _lost_row(claim: str, sizes: Sizes, found: idle.Checked) -> Row:
 
 def _drain_rows(sizes: Sizes, fleet: Fleet, cookies: Path) -> list[Row]:
     first, second, third = fleet
-    _back_empty(fleet, first)
-    held = copies([second])
-    began = time.monotonic()
-    code = ended(told_to_end(second), GIVEN_UP_S)
-    took = time.monotonic() - began
-    drained = Row(
-        f"drain of a node with {held:,} sessions of {sizes.crowd_bytes} bytes",
-        f"exit code 0 within {DRAINED_S:.0f} s per 100,000",
-        f"exit code {code} after {took:.1f} s",
-        code == 0 and took <= DRAINED_S * max(1.0, held / 100_000),
-        clocked=True,
-    )
+    with idle.clicking(third, f"{USERS}:{PER_SECOND}:") as seen:
+        quiet = _quiet(sizes)
+        back = _returned(sizes, fleet, first)
+        held = copies([second])
+        drain, code = _drained(second)
+    [clicks] = seen
+    rows = [_drain_row(sizes, held, drain, code), *_felt_rows(clicks, quiet, back, drain)]
     gone = _lost_row("sessions lost by the drain, without the files of who left", sizes, idle.checked([first, third], cookies))
     _back_empty(fleet, second)
     before, left = _killed_in_the_middle(first)
@@ -133,7 +128,49 @@ def _drain_rows(sizes: Sizes, fleet: Fleet, cookies: Path) -> list[Row]:
     until(lambda: mended([second, third], first), "the sessions don't get their second copy", GIVEN_UP_S)
     third.kill()
     again = _lost_row("sessions lost by a second kill once debt is 0", sizes, idle.checked([second], cookies))
-    return [drained, gone, lost, again]
+    return [*rows, gone, lost, again]
+
+
+def _returned(sizes: Sizes, fleet: Fleet, host: Host) -> tuple[float, float]:
+    """From its start until the others have long compared what they hold with it."""
+    began = time.monotonic()
+    _back_empty(fleet, host)
+    time.sleep(sizes.quiet_s)
+    return began, time.monotonic()
+
+
+def _drained(host: Host) -> tuple[tuple[float, float], int]:
+    began = time.monotonic()
+    code = ended(told_to_end(host), GIVEN_UP_S)
+    return (began, time.monotonic()), code
+
+
+def _drain_row(sizes: Sizes, held: int, drain: tuple[float, float], code: int) -> Row:
+    took = drain[1] - drain[0]
+    return Row(
+        f"drain of a node with {held:,} sessions of {sizes.crowd_bytes} bytes",
+        f"exit code 0 within {DRAINED_S:.0f} s per 100,000",
+        f"exit code {code} after {took:.1f} s",
+        code == 0 and took <= DRAINED_S * max(1.0, held / 100_000),
+        clocked=True,
+    )
+
+
+def _felt_rows(
+    clicks: list[Click], quiet: tuple[float, float], back: tuple[float, float], drain: tuple[float, float]
+) -> list[Row]:
+    before = _times(between(clicks, *quiet))
+    errors = idle.worst(clicks)
+    print(*errors[:5], sep="\n")
+    rows = []
+    for what, when in (("that drain", drain), ("the return of the killed node, without its files", back)):
+        meanwhile = between(clicks, *when)
+        assert meanwhile
+        measured = f"{change(before, _times(meanwhile)):+.0f} %: {_times(meanwhile)}, before {before}"
+        rows.append(Row(f"p99 of requests during {what}", "stated", measured, True, clocked=True))
+    found = f"{len(errors)} of {len(clicks):,}, {idle.refused(clicks)} to be repeated"
+    rows.append(Row("requests during both that found nothing, or not what was acked", "0", found, not errors))
+    return rows
 
 
 def _back_empty(fleet: Fleet, host: Host) -> None:
