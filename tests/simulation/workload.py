@@ -27,6 +27,7 @@ from clustersession.core.record import Lifetime, Owners, Patch, live_items, touc
 from clustersession.testing.simulated import SimulatedNode, World
 
 from .checker import Checker, Story, Write
+from .tallies import in_words
 
 KEYS = ("a", "b", "c")
 CLIENT_TIMEOUT_S = 5.0
@@ -104,6 +105,10 @@ class User:
         up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != avoided]
         hosts = [n for n in up if not n.paused or chance.random() < 0.15]
         return chance.choice(hosts) if hosts else None
+
+    def stranded(self, host: SimulatedNode, number: int) -> Stranded:
+        """Somebody with the same cookie, at a host that is alone."""
+        return Stranded(self, host, number)
 
     def _next(self) -> bytes:
         self._count += 1
@@ -280,7 +285,7 @@ class Stranded(User):
 
 
 def _shown(items: dict[str, bytes]) -> str:
-    return " ".join(f"{key}={value.decode()}" for key, value in sorted(items.items())) or "nothing"
+    return " ".join(f"{key}={in_words(key, value)}" for key, value in sorted(items.items())) or "nothing"
 
 
 def _cluster(node: SimulatedNode) -> Cluster:
