@@ -72,7 +72,10 @@ class Story:
 
     def tally(self, key: str) -> Tally:
         """All that operations put under `key`."""
-        return self.tallies.setdefault(key, Tally(key))
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Tally(key)
+        return tally
 
     def rotated_to(self, new: Story) -> None:
         """What was acked until now, and what is still acked for a request that began before, is in the new session."""
@@ -116,12 +119,10 @@ class Checker:
             self._broken("logout undone: read", now, story, f"ended at {story.end_acked:.3f}, read at {start:.3f}")
         for key in (items.keys() - OPERATED) | story.acked.keys():
             self._value(story, key, items.get(key), start, now, alone=alone)
-        if not OPERATED.isdisjoint(items) or story.tallies:
-            self._operations(story, items, start, now, alone=alone)
-
-    def _operations(self, story: Story, items: dict[str, bytes], start: float, now: float, *, alone: bool) -> None:
-        for key in sorted(OPERATED & (items.keys() | story.tallies.keys())):
-            for problem in story.tally(key).read(items.get(key), start, now, self.parting, alone=alone):
+        for key in OPERATED.intersection(items).difference(story.tallies):
+            self._problem(story, Problem("foreign value", f"{key}: nothing was ever put there"), now)
+        for key, tally in story.tallies.items():
+            for problem in tally.read(items.get(key), start, now, self.parting, alone=alone):
                 self._problem(story, problem, now)
 
     def _problem(self, story: Story, problem: Problem, now: float) -> None:

@@ -17,9 +17,9 @@ from .workload import Cookie, Stranded, User
 
 ANYBODY_BELOW: Final = 0.15  # such clicks end, rotate or replay a session, as those of every user
 OF_CLICKS: Final = 0.1  # of the others: so many are one of these
-CHANCES: Final = {SUM: 0.3, LOG: 0.25, SET: 0.25, SAME: 0.1, HELD: 0.1}
+CHANCES: Final = {SUM: 0.3, LOG: 0.27, SET: 0.25, SAME: 0.1, HELD: 0.08}
 COUNTED: Final = {SUM: "increments", LOG: "appends", SET: "set changes", SAME: "compared writes", HELD: "locked writes"}
-IN_A_QUEUE: Final = (2, 3)  # requests that want the lock at one time
+IN_A_QUEUE: Final = (2, 2, 3)  # requests that want the lock at one time
 LEASES_S: Final = (0.3, 2.0)
 WORK_S_MAX: Final = 0.5  # may be longer than the lease
 WAIT_S: Final = 1.0  # with the work, shorter than it takes to give a host up
@@ -70,7 +70,8 @@ class Operating(User):
                 name, parting = self._next().decode(), self.checker.parting
                 entry = story.tally(key).sent(name, start, parting, alone=self.alone)
             else:
-                entry, leaving.left = leaving, start
+                entry = leaving
+                story.tally(key).leaves(entry, start)
             click = Click(kind, key, entry, node, self.cookie, story, start, story.sent(start))
             if kind == HELD:
                 self._ask_for_the_lock(click)

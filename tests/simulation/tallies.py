@@ -66,11 +66,14 @@ class Tally:
         self._split: set[int] = set()  # partings in which both sides put something here, and one of them may lose it
         self._data: bytes | None = None
         self._held: Counter[str] = Counter()
+        self._total = 0
+        self._has_left = False
 
     def copy(self) -> Tally:
         """That of the session which a rotation has made of this one."""
         new = Tally(self.key)
         new.entries, new.acked, new._split = dict(self.entries), dict(self.acked), set(self._split)
+        new._has_left = self._has_left
         return new
 
     def sent(self, name: str, now: float, parting: Parting, *, alone: bool) -> Entry:
@@ -79,6 +82,10 @@ class Tally:
         self.entries[name] = entry
         self._note_side(entry)
         return entry
+
+    def leaves(self, entry: Entry, now: float) -> None:
+        """A request is about to take it out again."""
+        entry.left, self._has_left = now, True
 
     def _note_side(self, entry: Entry) -> None:
         same = {each.alone for each in self.entries.values() if each.parting == entry.parting}
@@ -113,6 +120,7 @@ class Tally:
         """Which entries a value shows, and how often."""
         if data != self._data:
             self._data, self._held = data, Counter() if data is None else Counter(self._names(decode_value(data)))
+            self._total = self._held.total()
         return self._held
 
     def _names(self, value: Any) -> Iterator[str]:
@@ -126,15 +134,16 @@ class Tally:
 
     def read(self, data: bytes | None, start: float, now: float, parting: Parting, *, alone: bool) -> Iterator[Problem]:
         """A read that began at `start` showed `data`."""
-        held = self.held(data)
-        if not held.keys() <= self.acked.keys():
+        held, acked = self.held(data), self.acked
+        if held.keys() == acked.keys() and len(held) == self._total and not self._has_left:
+            return
+        if not held.keys() <= acked.keys():
             yield from self._news(held, now, parting, alone=alone)
-        if len(held) != held.total():
-            twice = [name for name, times in held.items() if times > 1]
-            yield Problem("counted twice", f"{self.key}: {', '.join(twice)}")
-        if self.key.endswith(SET):
+        if len(held) != self._total:
+            yield from self._twice(held)
+        if self._has_left:
             yield from self._undone(held, start, now, parting, alone=alone)
-        missing = [entry for name, entry in self.acked.items() if name not in held]
+        missing = [entry for name, entry in acked.items() if name not in held]
         if missing:
             yield from self._missing(missing, held, start, now, parting, alone=alone)
 
@@ -147,6 +156,12 @@ class Tally:
                 yield Problem("refused, yet saved", f"{self.key}: {name}, of which its client was told: {entry.refused}")
             elif not alone:  # what only the host that is alone has shown is no promise
                 self._counts(entry, now, parting, shown=True)
+
+    def _twice(self, held: Counter[str]) -> Iterator[Problem]:
+        """A request that was under way while there were two histories may be in both, and nobody can tell any more."""
+        twice = [name for name, times in held.items() if times > 1 and not (name in self.entries and self.entries[name].parting)]
+        if twice:
+            yield Problem("counted twice", f"{self.key}: {', '.join(twice)}")
 
     def _undone(self, held: Counter[str], start: float, now: float, parting: Parting, *, alone: bool) -> Iterator[Problem]:
         for name in held:
