@@ -22,7 +22,6 @@ from .table import BY_FIELD, SETTINGS
 
 STRICT: Final = Lifetimes(idle_s=1800.0, absolute_s=43200.0)
 ADMIN_TOKEN_LENGTH_MIN: Final = 16
-READY_S_MIN: Final = 2.0  # a node starts in half a second, and on a busy host in three times that
 
 
 def process_environ() -> dict[str, str]:
@@ -248,7 +247,3 @@ def _check_timeouts(timeouts: Timeouts) -> None:
             lower, higher = BY_FIELD[f"timeouts.{low}"], BY_FIELD[f"timeouts.{high}"]
             problem = f"{lower.kind.show(getattr(timeouts, low))} is longer than {higher.name}"
             raise ConfigError(lower.name, problem, f"Lower it, or raise {higher.name}, on every host.")
-    if timeouts.ready_s < READY_S_MIN:
-        ready = BY_FIELD["timeouts.ready_s"]
-        problem = f"{ready.kind.show(timeouts.ready_s)} is too short: a worker would give its node up before that has started"
-        raise ConfigError(ready.name, problem, f"Set {ready.kind.show(READY_S_MIN)} or more, or unset it.")

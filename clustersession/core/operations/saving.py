@@ -28,24 +28,33 @@ TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
 ROTATING_TRIES_MAX: Final = 12
 AGAIN_WAIT_S: Final = 0.05
+NOT_ASKED: Final = frozenset({"departed", "unknown", "breaker", "busy"})  # of whoever else gave no answer nobody knows what it did
 AGAIN_MAX: Final = 2  # where neither owner could go on at this moment; the budget of the request ends it sooner
 
 
 def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Operation[SaveOutcome]:
-    """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing."""
+    """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing.
+
+    Where a master has numbered it, or was asked and fell silent, what it holds may come back in a merge: then nobody else can
+    refuse it for certain, and it is `Unavailable`.
+    """
     waits = again = 0
+    left_behind = False
     why = "the owners kept changing"
     for _ in range(TRIES_MAX + ROTATING_TRIES_MAX):
         master, backup = placement.owners
         reply = yield from _ask(cluster, master, calls.Apply(key, placement.epoch, patch))
         match reply:
             case calls.Applied():
+                left_behind = True
                 change, why = with_results(patch, reply.results), "no second node took the write"
                 step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), change, reply)
             case calls.Conflict():
                 if Placement(reply.epoch, reply.owners) == placement:
                     return Unavailable(f"{master} refuses its own placement")
                 step = Placement(reply.epoch, reply.owners)
+            case calls.TooLarge() | calls.Differs() | calls.Unsuitable() if left_behind and (patch.changes or patch.edits):
+                return Unavailable(f"{master} refuses it now ({_word(reply)}), and a master before it may have kept it")
             case calls.Gone() | calls.TooLarge() | calls.Differs() | calls.Unsuitable() | calls.Full():
                 return refused(master, reply)
             case calls.Found():
@@ -58,6 +67,7 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 yield Wait(ROTATING_WAIT_S)
                 continue
             case _:
+                left_behind = left_behind or (isinstance(reply, calls.Unreachable) and reply.why not in NOT_ASKED)
                 why = f"{master}: {_word(reply)}" + (f", and {backup} could not take over" if backup else "")
                 step = (yield from _taken_over(cluster, key, placement.epoch, backup, master)) if backup else None
         if step is None:
