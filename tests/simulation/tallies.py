@@ -28,6 +28,7 @@ ALONE: Final = "d."
 KINDS: Final = (SUM, LOG, SET, HELD, SAME)
 CHAINS: Final = frozenset(prefix + kind for prefix in ("", ALONE) for kind in (HELD, SAME))
 OPERATED: Final = frozenset(prefix + kind for prefix in ("", ALONE) for kind in KINDS)
+TWICE: Final = "counted twice"
 BASE: Final = 4  # so that what counts twice or three times shows as that
 
 
@@ -54,6 +55,7 @@ class Problem(NamedTuple):
 
     rule: str
     detail: str
+    entry: Entry | None = None
 
 
 class Tally:
@@ -140,7 +142,8 @@ class Tally:
         if not held.keys() <= acked.keys():
             yield from self._news(held, now, parting, alone=alone)
         if len(held) != self._total:
-            yield from self._twice(held)
+            for name in [name for name, times in held.items() if times > 1]:
+                yield Problem(TWICE, f"{self.key}: {name}", self.entries.get(name))
         if self._has_left:
             yield from self._undone(held, start, now, parting, alone=alone)
         missing = [entry for name, entry in acked.items() if name not in held]
@@ -156,12 +159,6 @@ class Tally:
                 yield Problem("refused, yet saved", f"{self.key}: {name}, of which its client was told: {entry.refused}")
             elif not alone:  # what only the host that is alone has shown is no promise
                 self._counts(entry, now, parting, shown=True)
-
-    def _twice(self, held: Counter[str]) -> Iterator[Problem]:
-        """A request that was under way while there were two histories may be in both, and nobody can tell any more."""
-        twice = [name for name, times in held.items() if times > 1 and not (name in self.entries and self.entries[name].parting)]
-        if twice:
-            yield Problem("counted twice", f"{self.key}: {', '.join(twice)}")
 
     def _undone(self, held: Counter[str], start: float, now: float, parting: Parting, *, alone: bool) -> Iterator[Problem]:
         for name in held:
@@ -220,6 +217,8 @@ def in_words(key: str, data: bytes) -> str:
     if key not in OPERATED:
         return data.decode("ascii", "replace")
     value: Any = decode_value(data)
+    if isinstance(value, str):
+        return value
     if isinstance(value, int):
         return f"{value:,}"
     return f"[{' '.join(map(str, sorted(value) if isinstance(value, set) else value))}]"

@@ -26,11 +26,10 @@ from clustersession.core.operations import (
 from clustersession.core.record import Lifetime, Owners, Patch, live_items, touch_interval
 from clustersession.testing.simulated import SimulatedNode, World
 
-from .checker import Checker, Story, Write
+from .checker import CLIENT_WAITS_S, Checker, Story, Write
 from .tallies import in_words
 
 KEYS = ("a", "b", "c")
-CLIENT_TIMEOUT_S = 5.0
 NUMBERS = 1000  # so many users at most; those at a host that is alone have higher numbers
 IDLE_S = 3600.0
 WRITE_BELOW = 0.55  # of the clicks that do not end, rotate or replay a session: the rest are reads
@@ -119,7 +118,7 @@ class User:
         if node.name in self.world.network.silent:
             self.world.counts["answer lost"] += 1
             return False
-        if self.world.now - start > CLIENT_TIMEOUT_S:
+        if self.world.now - start > CLIENT_WAITS_S:
             self.world.counts["client gave up"] += 1
             return False
         return True
