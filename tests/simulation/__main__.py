@@ -18,7 +18,9 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     if options.seed is None:
         jobs = jobs_of(options.seeds, options.seconds, options.schedule, options.kinds, options.broken)
-        return run_many([job._replace(users=options.users, nodes=options.nodes, plain=options.plain) for job in jobs], options.jobs)
+        return run_many(
+            [job._replace(users=options.users, nodes=options.nodes, plain=options.plain) for job in jobs], options.jobs
+        )
     job = Job(
         options.seed,
         options.seconds,

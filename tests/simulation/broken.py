@@ -269,7 +269,7 @@ def merged_without_ids(patch: pytest.MonkeyPatch) -> None:
 
 def counted_where_it_is_read(patch: pytest.MonkeyPatch) -> None:
     """An operation is carried out by the host of the request, and its result sent as a plain value."""
-    save = stored.save
+    save = saving.save
 
     def plainly(cluster: Cluster, key: bytes, placement: Placement, change: Patch) -> Any:
         copy = yield Ask(placement.owners[0], calls.Export(key))
@@ -335,7 +335,7 @@ BUILDS: dict[str, Build] = {
     "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 15, covered=rivals_not_told),
     "no record is final": Build(no_record_is_final, LOST),
     "patch ids are forgotten": Build(patch_ids_forgotten, TWICE),
-    "a merge brings no patch ids": Build(merged_without_ids, TWICE),
+    "a merge brings no patch ids": Build(merged_without_ids, TWICE, "cuts", 9),
     "an operation goes as a plain value": Build(counted_where_it_is_read, LOST_COUNTS, first=1),
     "the fence of a lock is not checked": Build(no_fence, OVERWRITTEN, first=2),
     "what a lock shows was read before": Build(locked_after_reading, OVERWRITTEN),

@@ -84,8 +84,11 @@ class Story:
     def repeated_beside(self, entry: Entry) -> bool:
         """Whether a request may have been sent to a second master while others wrote to both: where each side has overwritten
         something of the other, nobody knows which requests the merge has in it, and what is then repeated counts again."""
-        until = entry.start + CLIENT_WAITS_S if entry.acked is None else entry.acked
-        others = [*self.writes.values(), *(each for tally in self.tallies.values() for each in tally.entries.values())]
+        until = entry.start + CLIENT_WAITS_S if entry.answered is None else entry.answered
+        others: list[Write | Entry] = [
+            *self.writes.values(),
+            *(each for tally in self.tallies.values() for each in tally.entries.values()),
+        ]
         beside = any(each.start < until and (each.acked or inf) > entry.start for each in others if each is not entry)
         return bool(entry.parting) or (beside and until - entry.start > REPEATED_AFTER_S)
 

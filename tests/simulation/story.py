@@ -117,10 +117,8 @@ def _answered(reply: Reply, key: Key) -> str:
             return f"refused, the owners are {_owners(reply.owners)}, epoch {reply.epoch}"
         case calls.Differs():
             return _differs(reply.key)
-        case calls.Applied() if reply.repeat:
-            return f"it is in version {reply.version} already"
         case calls.Applied():
-            return f"it is version {reply.version}"
+            return f"it is version {reply.version}{' already' if reply.repeat else ''}"
         case calls.Held():
             return f"holds version {reply.version}"
         case calls.Gap():

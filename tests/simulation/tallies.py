@@ -43,6 +43,7 @@ class Entry:
     parting: int  # during which it was sent, or acked; 0: none
     acked: float | None = None
     shown: bool = False  # no ack, but a read showed it
+    answered: float | None = None  # where a read has shown it before: when its ack arrived all the same
     certain: bool = False  # acked by the side it was sent to
     refused: str = ""
     read: frozenset[str] | None = None
@@ -96,6 +97,7 @@ class Tally:
 
     def was_acked(self, entry: Entry, now: float, parting: Parting) -> Problem | None:
         """Its client has the answer."""
+        entry.answered = now
         self._counts(entry, now, parting, shown=False)
         return self._apart_from_another(entry) if self.key in CHAINS else None
 
@@ -173,9 +175,11 @@ class Tally:
         self, missing: list[Entry], held: Counter[str], start: float, now: float, parting: Parting, *, alone: bool
     ) -> Iterator[Problem]:
         due = [entry for entry in missing if entry.left is None and (entry.acked or 0.0) + LEASE_S < start]
-        due = [entry for entry in due if not parting.unseen(entry, start, now, alone=alone) and not self._passed_over(entry, held)]
+        due = [
+            entry for entry in due if not parting.unseen(entry, start, now, alone=alone) and not self._passed_over(entry, held)
+        ]
         if due and self._split:
-            due = list(self._not_given_up(due))
+            due = list(self._not_given_up(due, 0 if parting.is_over(start) else parting.number))
         if due:
             entry = due[0]
             rule, how = ("read went back", "shown") if entry.shown else ("lost operation", "acked")
@@ -191,12 +195,12 @@ class Tally:
             del self.acked[entry.name]
         return over
 
-    def _not_given_up(self, due: list[Entry]) -> Iterator[Entry]:
-        """Where both sides counted, one side's may be lost: the same for all of them, and from then on for good."""
+    def _not_given_up(self, due: list[Entry], apart: int) -> Iterator[Entry]:
+        """Where both sides counted, one side's may be lost when they are not `apart` any more: all of it, and for good."""
         for number in sorted({entry.parting for entry in due}):
             those = [entry for entry in due if entry.parting == number]
             certain = {entry.alone for entry in those if entry.certain}
-            if number not in self._split or len(certain) > 1:
+            if number == apart or number not in self._split or len(certain) > 1:
                 yield from those
                 continue
             for entry in those:

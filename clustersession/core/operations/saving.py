@@ -28,7 +28,9 @@ TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
 ROTATING_TRIES_MAX: Final = 12
 AGAIN_WAIT_S: Final = 0.05
-NOT_ASKED: Final = frozenset({"departed", "unknown", "breaker", "busy"})  # of whoever else gave no answer nobody knows what it did
+NOT_ASKED: Final = frozenset(
+    {"departed", "unknown", "breaker", "busy"}
+)  # of whoever else gave no answer nobody knows what it did
 AGAIN_MAX: Final = 2  # where neither owner could go on at this moment; the budget of the request ends it sooner
 
 
@@ -53,10 +55,8 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 if Placement(reply.epoch, reply.owners) == placement:
                     return Unavailable(f"{master} refuses its own placement")
                 step = Placement(reply.epoch, reply.owners)
-            case calls.TooLarge() | calls.Differs() | calls.Unsuitable() if left_behind and (patch.changes or patch.edits):
-                return Unavailable(f"{master} refuses it now ({_word(reply)}), and a master before it may have kept it")
             case calls.Gone() | calls.TooLarge() | calls.Differs() | calls.Unsuitable() | calls.Full():
-                return refused(master, reply)
+                return refused(master, reply, certain=not left_behind or not (patch.changes or patch.edits))
             case calls.Found():
                 why = f"{master}: the owners are changing"
                 step = _followed((yield from completed(cluster, key, reply.record)))
@@ -83,12 +83,14 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
 
 
 def refused(
-    master: str, reply: calls.Gone | calls.TooLarge | calls.Differs | calls.Unsuitable | calls.Full
+    master: str, reply: calls.Gone | calls.TooLarge | calls.Differs | calls.Unsuitable | calls.Full, *, certain: bool = True
 ) -> Ended | Rejected | Refused | Unavailable:
-    """What the master's refusal of a patch comes to; nobody else is asked then."""
+    """What the master's refusal of a patch comes to; nobody else is asked then. `certain`: no master before may have it."""
+    if isinstance(reply, calls.Gone):
+        return Ended(reply.reason)
+    if not certain:
+        return Unavailable(f"{master} refuses the write now ({_word(reply)}), and a master before it may have kept it")
     match reply:
-        case calls.Gone():
-            return Ended(reply.reason)
         case calls.TooLarge():
             return Rejected(reply.what, reply.size, reply.limit)
         case calls.Full():

@@ -435,7 +435,7 @@ def test_what_a_silent_master_may_have_nobody_can_refuse(change: Patch, lost: ca
 def test_what_was_numbered_and_not_delivered_nobody_can_refuse() -> None:
     """The backup has gone on meanwhile, with a lock of somebody else; the master's number comes back with it in a merge."""
     gone_on = calls.Conflict(2, ("b", "e"))
-    taught = {("b", Export): [calls.Exported(LIVE)], ("a", Absorb): [calls.Absorbed(None)]}
+    taught: Script = {("b", Export): [calls.Exported(LIVE)], ("a", Absorb): [calls.Absorbed(None)]}
     script: Script = {**taught, ("a", Apply): [NUMBERED], ("b", Deliver): [gone_on], ("b", Apply): [calls.Differs("\0lock pay")]}
     assert isinstance(run(script).outcome, Unavailable)
 
