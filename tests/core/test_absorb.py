@@ -187,6 +187,18 @@ def test_a_patch_whose_result_is_overwritten_counts_when_it_is_repeated() -> Non
     assert taken.patches == (b"p3", b"p4")
 
 
+def test_a_patch_beside_an_overwritten_value_counts_again_when_it_is_repeated() -> None:
+    """The limit of this: a record does not say which patch wrote which value. `n` was counted at a master that fell silent, `c`,
+    which both had, was written anew elsewhere; the merge has both, and knows only who wrote `c`."""
+    held = {"n": item(b"1", 1, 2, "b"), "c": item(b"old", 1, 3, "b")}
+    silent = record(1, 4, ("b", "a"), items={**held, "n": item(b"2", 1, 4, "b")}, patches=(b"p3", b"counts"))
+    master = record(2, 4, items={**held, "c": item(b"new", 2, 4)}, patches=(b"p3", b"p5"))
+    result = absorb(master, silent, "a").record
+    assert result is not None
+    assert {name: value for name, (_, value) in result.items.items()} == {"n": b"2", "c": b"new"}
+    assert b"counts" not in result.patches
+
+
 def test_patches_of_disjoint_values_are_known_from_both_sides() -> None:
     """Neither side has lost anything."""
     mine = record(2, 3, items={"x": item(b"1", 2, 3)}, patches=(b"p1", b"p2"))

@@ -18,7 +18,9 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     if options.seed is None:
         jobs = jobs_of(options.seeds, options.seconds, options.schedule, options.kinds, options.broken)
-        return run_many([job._replace(users=options.users, nodes=options.nodes) for job in jobs], options.jobs)
+        return run_many(
+            [job._replace(users=options.users, nodes=options.nodes, plain=options.plain) for job in jobs], options.jobs
+        )
     job = Job(
         options.seed,
         options.seconds,
@@ -28,6 +30,7 @@ def main(arguments: list[str]) -> int:
         options.users,
         options.nodes,
         options.faults,
+        options.plain,
     )
     return _shrunk(job) if options.shrink else _again(job, told=options.trace)
 
@@ -60,6 +63,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--broken", default="", choices=("", *BUILDS), help="a build without one of its rules")
     parser.add_argument("--users", type=int, default=0, help="at once")
     parser.add_argument("--nodes", type=int, default=0, help="hosts; 3 to 5 by the seed")
+    parser.add_argument("--plain", action="store_true", help="users only read and write: no counting, no locks")
     one = parser.add_argument_group("one seed")
     one.add_argument("--seed", type=int, help="run only this one, and print what it counted")
     one.add_argument("--faults", type=_faults, metavar="0,3,...", help="only these of its faults strike")

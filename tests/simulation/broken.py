@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from clustersession.core import absorb as absorbing
-from clustersession.core import calls, operations, replica
+from clustersession.core import calls, operations, replica, resolving
+from clustersession.core import record as recording
 from clustersession.core.effects import Ask, Operation, Tell
 from clustersession.core.operations import ending, moving, rotating, saving
 from clustersession.core.operations.outcome import Cluster, EndedBy, Placement, Saved, Unavailable
-from clustersession.core.record import Record, accepted, expires_at, patched, rank
+from clustersession.core.record import Patch, Record, accepted, expires_at, patched, rank
 from clustersession.core.replica import Decision, dispatch, ends, reads
+from clustersession.runtime import locking, stored
 from clustersession.runtime.duty import Duty
 from clustersession.runtime.host import Host
 from clustersession.runtime.keeper import Keeper
 
-from . import workload
+from . import tallies, workload
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -261,6 +264,50 @@ def nothing_new_since_before(patch: pytest.MonkeyPatch) -> None:
     no_comparison_after_a_restart(patch)
 
 
+def patch_ids_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Nobody knows which patches a record has in it, so that one that is sent again counts again."""
+    patch.setattr(recording, "_ids_with", lambda *_: ())
+
+
+def merged_without_ids(patch: pytest.MonkeyPatch) -> None:
+    """A master that comes back brings its values, and not the ids of the patches they come from."""
+    patch.setattr(recording, "_ids_merged", lambda record, _: record.patches)
+
+
+def counted_where_it_is_read(patch: pytest.MonkeyPatch) -> None:
+    """An operation is carried out by the host of the request, and its result sent as a plain value."""
+    save = saving.save
+
+    def plainly(cluster: Cluster, key: bytes, placement: Placement, change: Patch) -> Any:
+        copy = yield Ask(placement.owners[0], calls.Export(key))
+        if change.edits and isinstance(copy, calls.Exported) and copy.record is not None:
+            plain = resolving.resolved(copy.record, change, 0.0)
+            change = plain if isinstance(plain, Patch) else change
+        return (yield from save(cluster, key, placement, change))
+
+    patch.setattr(stored, "save", plainly)
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    """Who once had a lock may save, also when another one has it by now."""
+    taken = resolving._taken
+    patch.setattr(resolving, "_taken", lambda record, change, now: taken(record, msgspec.structs.replace(change, under={}), now))
+
+
+def locked_after_reading(patch: pytest.MonkeyPatch) -> None:
+    """Who gets a lock goes on from what it read before."""
+
+    def unseen(*_: Any) -> Operation[None]:
+        yield from ()
+
+    patch.setattr(locking, "_shown_anew", unseen)
+
+
+def nothing_expected(patch: pytest.MonkeyPatch) -> None:
+    """What a request expects to be stored is not compared when it is saved."""
+    patch.setattr(resolving, "check_expected", lambda *_: None)
+
+
 class Build(NamedTuple):
     """What is broken, the schedule that shows it (of `schedules`), the rules of the checker one of which is then broken, and a
     seed that shows it, to be tried first. `covered`: what had to be broken besides, as another rule hides it; by itself that
@@ -275,22 +322,31 @@ class Build(NamedTuple):
 
 LOST = frozenset(("lost write", "read went back", "session lost"))
 UNDONE = frozenset(("logout undone: read", "logout undone: write"))
+TWICE = frozenset((tallies.TWICE,))
+LOST_COUNTS = frozenset(("lost operation", "read went back"))
+OVERWRITTEN = frozenset(("not based on the last",))
 BUILDS: dict[str, Build] = {
     "ack before the backup": Build(ack_before_the_backup, LOST),
-    "no epoch check": Build(no_epoch_check, LOST, "many calls fail at once"),
+    "no epoch check": Build(no_epoch_check, LOST, "many calls fail at once", 3),
     "upsert instead of update": Build(upsert_instead_of_update, UNDONE),
-    "rotate what was read": Build(rotate_what_was_read, LOST),
-    "expire alone": Build(expire_alone, LOST, "long faults, short sessions"),
-    "no lease": Build(no_lease, UNDONE, "cuts that nobody takes for a death", 5),
-    "no hints": Build(no_hints, UNDONE),
-    "an end is acked by one owner": Build(end_at_one_owner, UNDONE, first=6),
+    "rotate what was read": Build(rotate_what_was_read, LOST, first=7),
+    "expire alone": Build(expire_alone, LOST, "long faults, short sessions", 3),
+    "no lease": Build(no_lease, UNDONE, "cuts that nobody takes for a death", 27),
+    "no hints": Build(no_hints, UNDONE, first=7),
+    "an end is acked by one owner": Build(end_at_one_owner, UNDONE, first=9),
     "the newer wins over the tombstone": Build(newer_over_tombstone, UNDONE, "one host alone"),
     "repair copies from a node that has not synced": Build(
-        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 70, covered=any_record_taken_or_none_offered
+        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 8, covered=any_record_taken_or_none_offered
     ),
     "no re-delivery": Build(no_redelivery, LOST, "half done, and then only read", 2),
-    "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 6, covered=rivals_not_told),
+    "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 15, covered=rivals_not_told),
     "no record is final": Build(no_record_is_final, LOST),
+    "patch ids are forgotten": Build(patch_ids_forgotten, TWICE),
+    "a merge brings no patch ids": Build(merged_without_ids, TWICE, "cuts", 9),
+    "an operation goes as a plain value": Build(counted_where_it_is_read, LOST_COUNTS, first=1),
+    "the fence of a lock is not checked": Build(no_fence, OVERWRITTEN, first=2),
+    "what a lock shows was read before": Build(locked_after_reading, OVERWRITTEN),
+    "what is expected is not compared": Build(nothing_expected, OVERWRITTEN, first=12),
     "nothing new since before": Build(
         nothing_new_since_before, LOST | {"no recovery"}, "one host alone", covered=no_comparison_after_a_restart
     ),

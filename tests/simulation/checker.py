@@ -5,7 +5,9 @@ Rules (an operation that got no clear answer may have happened or not, then or l
 (b) after an acked logout or rotation no read finds the session, and no write to it is acked;
 (c) no read shows a value of another session;
 (d) a session that nobody ended, and that was used within its idle time, is never answered as ended or lost;
-(e) a session that nobody used for longer than that is not there any more.
+(e) a session that nobody used for longer than that is not there any more;
+(f) what an operation put into the session is there once, like (a), and what was refused is not (`tallies`);
+(g) of two acked requests that wrote a value made of what they had read, under a lock or with `expect`, one had read the other's.
 
 While one host is alone (`parted`) its users see what they did there, and the others see what they did: neither what happened on
 the other side meanwhile. From the heal until the histories have met they may see either; then everybody sees both.
@@ -15,10 +17,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from clustersession.core.record import touch_interval
 
-LEASE_S = 2.0  # a copy that nobody could reach may be stale for so long
+from .parting import LEASE_S, Parting
+from .tallies import OPERATED, TWICE, Entry, Problem, Tally
+
+REPEATED_AFTER_S: Final = 0.25  # a master is given up after so long
+CLIENT_WAITS_S: Final = 5.0
 
 
 @dataclass
@@ -48,6 +55,7 @@ class Story:
     idle_s: float = 3600.0
     last_sent: float = 0.0  # when the last request for it was sent, and the last one that got a good answer
     last_used: float = 0.0
+    tallies: dict[str, Tally] = field(default_factory=dict)
 
     def sent(self, now: float) -> float:
         """When the request before this one was sent."""
@@ -66,10 +74,29 @@ class Story:
         if self.successor is not None:
             self.successor.wrote(write, now)
 
+    def tally(self, key: str) -> Tally:
+        """All that operations put under `key`."""
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Tally(key)
+        return tally
+
+    def repeated_beside(self, entry: Entry) -> bool:
+        """Whether a request may have been sent to a second master while others wrote to both: where each side has overwritten
+        something of the other, nobody knows which requests the merge has in it, and what is then repeated counts again."""
+        until = entry.start + CLIENT_WAITS_S if entry.answered is None else entry.answered
+        others: list[Write | Entry] = [
+            *self.writes.values(),
+            *(each for tally in self.tallies.values() for each in tally.entries.values()),
+        ]
+        beside = any(each.start < until and (each.acked or inf) > entry.start for each in others if each is not entry)
+        return bool(entry.parting) or (beside and until - entry.start > REPEATED_AFTER_S)
+
     def rotated_to(self, new: Story) -> None:
         """What was acked until now, and what is still acked for a request that began before, is in the new session."""
         new.writes |= self.writes
         new.acked = {key: list(writes) for key, writes in self.acked.items()}
+        new.tallies = {key: tally.copy() for key, tally in self.tallies.items()}
         new.excused = self.excused
         self.successor = new
 
@@ -92,7 +119,7 @@ class Checker:
     """Collects violations."""
 
     def __init__(self) -> None:
-        self._parted = self._healed = self._united = 0.0
+        self.parting = Parting()
         self.violations: list[Violation] = []
         self.checked_reads = 0
 
@@ -100,37 +127,35 @@ class Checker:
         if not story.excused:
             self.violations.append(Violation(rule, at, story.name, detail, story.key))
 
-    def parted(self, now: float) -> None:
-        """From now on one host is alone."""
-        self._parted, self._healed, self._united = now, inf, inf
-
-    def healed(self, now: float) -> None:
-        """It can be reached again."""
-        self._healed = now
-
-    def united(self, now: float) -> None:
-        """It has learnt, and told, what happened."""
-        self._united = now
-
-    def _apart(self, happened: float, start: float) -> bool:
-        """Whether a request on one side at `start` cannot know what happened on the other."""
-        return happened >= self._parted and start < self._united
-
-    def _meeting(self, write: Write, start: float, now: float) -> bool:
-        """Whether a read in this time may find the history that the write is not in yet."""
-        return self._apart(write.acked or 0.0, start) and now >= self._healed
-
     def read(self, story: Story, items: dict[str, bytes], start: float, now: float, *, alone: bool = False) -> None:
         """A read that began at `start` showed `items`."""
         self.checked_reads += 1
         if self._undone(story, start, alone=alone):
             self._broken("logout undone: read", now, story, f"ended at {story.end_acked:.3f}, read at {start:.3f}")
-        for key in set(items) | set(story.acked):
+        for key in (items.keys() - OPERATED) | story.acked.keys():
             self._value(story, key, items.get(key), start, now, alone=alone)
+        for key in OPERATED.intersection(items).difference(story.tallies):
+            self._problem(story, Problem("foreign value", f"{key}: nothing was ever put there"), now)
+        for key, tally in story.tallies.items():
+            for problem in tally.read(items.get(key), start, now, self.parting, alone=alone):
+                self._problem(story, problem, now)
+
+    def _problem(self, story: Story, problem: Problem, now: float) -> None:
+        if problem.rule != TWICE or problem.entry is None or not story.repeated_beside(problem.entry):
+            self._broken(problem.rule, now, story, problem.detail)
+
+    def operated(self, story: Story, key: str, entry: Entry, now: float) -> None:
+        """A request was acked that put `entry` under `key`, perhaps just before the session got another ID."""
+        last: Story | None = story
+        while last is not None:
+            problem = last.tally(key).was_acked(entry, now, self.parting)
+            if problem is not None:
+                self._problem(last, problem, now)
+            last = last.successor
 
     def _undone(self, story: Story, start: float, *, alone: bool) -> bool:
         over = story.end_acked is not None and start > story.end_acked + LEASE_S
-        return over and not (alone and self._apart(story.end_acked or 0.0, start))
+        return over and not (alone and self.parting.apart(story.end_acked or 0.0, start))
 
     def _value(self, story: Story, key: str, value: bytes | None, start: float, now: float, *, alone: bool) -> None:
         seen = None if value is None else story.writes.get(value)
@@ -143,9 +168,9 @@ class Checker:
             if write.start <= seen_by:
                 continue
             assert write.acked is not None
-            if write.acked + LEASE_S >= start or write is seen or self._meeting(write, start, now):
+            if write.acked + LEASE_S >= start or write is seen:
                 continue
-            if write.alone != alone and self._apart(write.acked, start):
+            if self.parting.unseen(write, start, now, alone=alone):
                 continue
             got = "nothing" if seen is None else f"{seen.value!r} (acked {seen.acked:.3f})"
             rule, how = ("read went back", "shown") if write.shown else ("lost write", "acked")

@@ -8,8 +8,8 @@ from clustersession.core.bars import Bar
 from clustersession.core.operations import Cluster, EndedAll, end_all
 from clustersession.testing.simulated import SimulatedNode
 
-from .checker import Story
-from .workload import CLIENT_TIMEOUT_S, Cookie, User
+from .checker import CLIENT_WAITS_S, Story
+from .workload import Cookie, User
 
 SETTLED_S = 3.0  # the order is on its way so long at most: who logs in meanwhile may be logged out by it
 
@@ -56,7 +56,7 @@ class Everywhere(User):
             each.end_started = start
         self.old += over
         self._open, self.cookie, self.story = [], None, None
-        self._quiet_until = start + CLIENT_TIMEOUT_S + SETTLED_S
+        self._quiet_until = start + CLIENT_WAITS_S + SETTLED_S
 
         def done(outcome: Any) -> None:
             self._quiet_until = self.world.now + SETTLED_S

@@ -13,12 +13,15 @@ from typing import Any, Final, NamedTuple, TextIO
 import pytest
 
 from .broken import BUILDS
+from .operating import COUNTED, Operating
 from .run import Result, run_seed
 from .schedules import mixed, schedule_of
+from .workload import User
 
-SHOWN: Final = ("reads", "writes", "logins", "logouts", "rotations", "replays", "unavailable", "excused")
+SHOWN: Final = ("reads", "writes", "logins", "logouts", "rotations", "replays", *COUNTED.values(), "unavailable", "excused")
 STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained")
 FAULT: Final = "fault: "
+REFUSED: Final = "refused: "
 FAILING_SHOWN_MAX: Final = 20
 
 
@@ -33,10 +36,12 @@ class Job(NamedTuple):
     users: int = 0  # 0: as the schedule has it
     nodes: int = 0
     faults: tuple[int, ...] | None = None  # only these strike
+    plain: bool = False  # users only read and write
 
     def run(self, **more: object) -> Result:
         """Run it in this process."""
-        given = self.given() | {"seconds": self.seconds, "faults": self.faults, "on_wire": False} | more
+        people = User if self.plain else Operating
+        given = self.given() | {"seconds": self.seconds, "faults": self.faults, "people": people, "on_wire": False} | more
         with pytest.MonkeyPatch.context() as patch:
             if self.build:
                 BUILDS[self.build].broken(patch)
@@ -57,6 +62,8 @@ class Job(NamedTuple):
         parts += [f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes)) if value]
         if self.faults is not None:
             parts.append(f"--faults {','.join(map(str, self.faults)) or 'none'}")
+        if self.plain:
+            parts.append("--plain")
         if self.build:
             parts.append(f"--broken {self.build!r}")
         return " ".join(parts)
@@ -108,6 +115,7 @@ def _run(job: Job) -> tuple[Job, Result]:
 
 def _print_table(counts: Counter[str], violations: int, out: TextIO) -> None:
     rows = sorted(kind for kind in counts if kind.startswith(FAULT)) + [kind for kind in (*STRUCK, *SHOWN) if counts[kind]]
+    rows += sorted(kind for kind in counts if kind.startswith(REFUSED))
     for kind in rows:
         print(f"{kind:<30} {counts[kind]:>12,}", file=out)
     print(f"{'violations':<30} {violations:>12,}", file=out)

@@ -15,6 +15,7 @@ from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
 from .faults import ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .operating import Operating
 from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
 
 RECOVERY_MAX_S = 25.0
@@ -47,7 +48,7 @@ def run_seed(
     faults: Collection[int] | None = None,
     timeouts: Timeouts | None = None,
     write_below: float | None = None,
-    people: type[User] = User,
+    people: type[User] = Operating,
     listener: Listener | None = None,
     on_wire: bool = True,
 ) -> Result:
@@ -113,7 +114,7 @@ class _Run:
         world.run(world.now + duration(world, kind))
         for user in stranded:
             user.stopped = True
-        self.checker.healed(world.now)
+        self.checker.parting.healed(world.now)
         stop()
         world.log("*** over")
         if not _recovered(world):
@@ -131,14 +132,14 @@ class _Run:
         if host is None:
             return []
         self._parted += 1
-        self.checker.parted(self.world.now)
+        self.checker.parting.parted(self.world.now)
         for user in self.people:
             user.avoids = host
         there, first = self.world.nodes[host], NUMBERS * self._parted
-        return [Stranded(user, there, first + user.number) for user in self.people if user.cookie is not None]
+        return [user.stranded(there, first + user.number) for user in self.people if user.cookie is not None]
 
     def _unite(self) -> None:
-        self.checker.united(self.world.now)
+        self.checker.parting.united(self.world.now)
         for user in self.people:
             user.avoids = None
 

@@ -7,11 +7,14 @@ from typing import Final
 
 from clustersession.core import calls
 from clustersession.core.calls import Call, Reply
+from clustersession.core.edits import ADD, APPEND, DISCARD, INCR, Edit
 from clustersession.core.record import Digest, Key, Owners, Patch, Record, live_items
+from clustersession.core.resolving import LOCK
 from clustersession.testing.simulated import World
 
 from .checker import Violation
 from .run import Listener
+from .tallies import in_words
 
 QUIET: Final = (calls.Touch, calls.Settle, calls.Inventory)
 
@@ -112,8 +115,10 @@ def _answered(reply: Reply, key: Key) -> str:
             return f"handed over to {_owners(reply.owners)}, epoch {reply.epoch}"
         case calls.Conflict():
             return f"refused, the owners are {_owners(reply.owners)}, epoch {reply.epoch}"
+        case calls.Differs():
+            return _differs(reply.key)
         case calls.Applied():
-            return f"it is version {reply.version}"
+            return f"it is version {reply.version}{' already' if reply.repeat else ''}"
         case calls.Held():
             return f"holds version {reply.version}"
         case calls.Gap():
@@ -134,8 +139,22 @@ _PLAINLY_ANSWERED: Final[dict[type, str]] = {
 
 
 def _patch(patch: Patch) -> str:
-    values = ", ".join(f"{name}={_value(value)}" for name, value in patch.changes.items())
-    return f"the write {values}"
+    parts = [f"{name}={_value(name, value)}" for name, value in patch.changes.items()]
+    parts += [_edit(edit) for edit in patch.edits]
+    parts += [f"if {name} is {_value(name, value) if value else 'not there'}" for name, value in patch.expected.items()]
+    parts += [f"{'giving up' if name in patch.under else 'taking'} the lock {name!r}" for name in patch.locks]
+    return f"the write {', '.join(parts)}"
+
+
+def _edit(edit: Edit) -> str:
+    done = {INCR: "+=", APPEND: "gets at its end", ADD: "gets", DISCARD: "loses"}.get(edit.operation, edit.operation)
+    return f"{edit.key} {done} {in_words(edit.key, edit.operand)}"
+
+
+def _differs(key: str) -> str:
+    if key.startswith(LOCK):
+        return f"refused, another request has the lock {key.removeprefix(LOCK)!r}"
+    return f"refused, {key} is not what was expected"
 
 
 def _record(record: Record | None) -> str:
@@ -144,7 +163,8 @@ def _record(record: Record | None) -> str:
     where = f"epoch {record.epoch} of {_owners(record.owners)}"
     if record.ended is not None:
         return f"a tombstone ({record.ended.reason}), {where}"
-    values = " ".join(f"{name}={_value(value)}" for name, value in sorted(live_items(record).items()))
+    values = " ".join(f"{name}={_value(name, value)}" for name, value in sorted(live_items(record).items()))
+    values += "".join(f" locked {name!r}" for name in record.locks)
     if record.pointer:
         return f"a pointer to {where}" + (f", and keeps {values}" if values else "")
     return f"{values} (version {record.version}, {where}{'' if record.accepted else ', pending'})"
@@ -159,5 +179,5 @@ def _owners(owners: Owners) -> str:
     return f"{owners[0]} and {owners[1]}" if owners[1] else f"{owners[0]} alone"
 
 
-def _value(value: bytes | None) -> str:
-    return "deleted" if value is None else value.decode("ascii", "replace")
+def _value(key: str, value: bytes | None) -> str:
+    return "deleted" if value is None else in_words(key, value)

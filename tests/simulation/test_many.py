@@ -13,7 +13,8 @@ from .schedules import SCHEDULES, mixed
 from .shrink import shrink
 
 BROKEN = "an end is acked by one owner"
-FAILING = Job(17, 60.0, "one at a time", build=BROKEN)
+FAILING = Job(17, 60.0, "one at a time", build=BROKEN, plain=True)
+UNFENCED = Job(2, 60.0, "one at a time", build="the fence of a lock is not checked")
 
 
 def test_the_mix_gives_every_schedule_every_number_of_hosts() -> None:
@@ -34,7 +35,7 @@ def test_a_run_that_breaks_no_rule_says_what_happened() -> None:
 def test_a_failing_seed_is_printed_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1; the command breaks the same rule by the same session."""
     out = io.StringIO()
-    jobs = [Job(5, 15.0, FAILING.schedule, build="no record is final")]
+    jobs = [Job(5, 15.0, FAILING.schedule, build="no record is final", plain=True)]
     assert run_many(jobs, 1, out) == 1
     first = next(line.strip() for line in out.getvalue().splitlines() if "session lost" in line)
     line = next(line for line in out.getvalue().splitlines() if "python -m tests.simulation" in line)
@@ -63,6 +64,22 @@ def test_a_failing_seed_becomes_a_short_story() -> None:
     assert story[-1].split(" !!! ")[1] == f"{found.violation.rule}: {found.violation.detail}"
     assert any("holds the tombstone" in line for line in story)
     assert any("user: logout acked, at n" in line for line in story)
+
+
+def test_a_story_tells_of_operations_and_locks() -> None:
+    """Who asked for a lock, who got it, and what was made of what."""
+    found = shrink(UNFENCED)
+    assert found is not None
+    assert found.violation.rule == "not based on the last"
+    story = "\n".join(found.story())
+    for words in (
+        "taking the lock 'held'",
+        "refused, another request has the lock 'held'",
+        "has the lock for",
+        "giving up the lock",
+    ):
+        assert words in story, story
+    assert " and 1-" in story.splitlines()[-1]
 
 
 def test_a_seed_that_breaks_no_rule_has_no_story() -> None:

@@ -26,10 +26,10 @@ from clustersession.core.operations import (
 from clustersession.core.record import Lifetime, Owners, Patch, live_items, touch_interval
 from clustersession.testing.simulated import SimulatedNode, World
 
-from .checker import Checker, Story, Write
+from .checker import CLIENT_WAITS_S, Checker, Story, Write
+from .tallies import in_words
 
 KEYS = ("a", "b", "c")
-CLIENT_TIMEOUT_S = 5.0
 NUMBERS = 1000  # so many users at most; those at a host that is alone have higher numbers
 IDLE_S = 3600.0
 WRITE_BELOW = 0.55  # of the clicks that do not end, rotate or replay a session: the rest are reads
@@ -105,6 +105,10 @@ class User:
         hosts = [n for n in up if not n.paused or chance.random() < 0.15]
         return chance.choice(hosts) if hosts else None
 
+    def stranded(self, host: SimulatedNode, number: int) -> Stranded:
+        """Somebody with the same cookie, at a host that is alone."""
+        return Stranded(self, host, number)
+
     def _next(self) -> bytes:
         self._count += 1
         return b"%d-%d" % (self.number, self._count)
@@ -114,7 +118,7 @@ class User:
         if node.name in self.world.network.silent:
             self.world.counts["answer lost"] += 1
             return False
-        if self.world.now - start > CLIENT_TIMEOUT_S:
+        if self.world.now - start > CLIENT_WAITS_S:
             self.world.counts["client gave up"] += 1
             return False
         return True
@@ -280,7 +284,7 @@ class Stranded(User):
 
 
 def _shown(items: dict[str, bytes]) -> str:
-    return " ".join(f"{key}={value.decode()}" for key, value in sorted(items.items())) or "nothing"
+    return " ".join(f"{key}={in_words(key, value)}" for key, value in sorted(items.items())) or "nothing"
 
 
 def _cluster(node: SimulatedNode) -> Cluster:

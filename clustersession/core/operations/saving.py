@@ -28,18 +28,27 @@ TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
 ROTATING_TRIES_MAX: Final = 12
 AGAIN_WAIT_S: Final = 0.05
+NOT_ASKED: Final = frozenset(
+    {"departed", "unknown", "breaker", "busy"}
+)  # of whoever else gave no answer nobody knows what it did
 AGAIN_MAX: Final = 2  # where neither owner could go on at this moment; the budget of the request ends it sooner
 
 
 def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Operation[SaveOutcome]:
-    """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing."""
+    """Write `patch`, wherever the session has moved meanwhile. Repeating it with the same patch id changes nothing.
+
+    Where a master has numbered it, or was asked and fell silent, what it holds may come back in a merge: then nobody else can
+    refuse it for certain, and it is `Unavailable`.
+    """
     waits = again = 0
+    left_behind = False
     why = "the owners kept changing"
     for _ in range(TRIES_MAX + ROTATING_TRIES_MAX):
         master, backup = placement.owners
         reply = yield from _ask(cluster, master, calls.Apply(key, placement.epoch, patch))
         match reply:
             case calls.Applied():
+                left_behind = True
                 change, why = with_results(patch, reply.results), "no second node took the write"
                 step = yield from _delivered(cluster, key, Placement(reply.epoch, reply.owners), change, reply)
             case calls.Conflict():
@@ -47,7 +56,7 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                     return Unavailable(f"{master} refuses its own placement")
                 step = Placement(reply.epoch, reply.owners)
             case calls.Gone() | calls.TooLarge() | calls.Differs() | calls.Unsuitable() | calls.Full():
-                return refused(master, reply)
+                return refused(master, reply, certain=not left_behind or not (patch.changes or patch.edits))
             case calls.Found():
                 why = f"{master}: the owners are changing"
                 step = _followed((yield from completed(cluster, key, reply.record)))
@@ -58,6 +67,7 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
                 yield Wait(ROTATING_WAIT_S)
                 continue
             case _:
+                left_behind = left_behind or (isinstance(reply, calls.Unreachable) and reply.why not in NOT_ASKED)
                 why = f"{master}: {_word(reply)}" + (f", and {backup} could not take over" if backup else "")
                 step = (yield from _taken_over(cluster, key, placement.epoch, backup, master)) if backup else None
         if step is None:
@@ -73,12 +83,14 @@ def save(cluster: Cluster, key: Key, placement: Placement, patch: Patch) -> Oper
 
 
 def refused(
-    master: str, reply: calls.Gone | calls.TooLarge | calls.Differs | calls.Unsuitable | calls.Full
+    master: str, reply: calls.Gone | calls.TooLarge | calls.Differs | calls.Unsuitable | calls.Full, *, certain: bool = True
 ) -> Ended | Rejected | Refused | Unavailable:
-    """What the master's refusal of a patch comes to; nobody else is asked then."""
+    """What the master's refusal of a patch comes to; nobody else is asked then. `certain`: no master before may have it."""
+    if isinstance(reply, calls.Gone):
+        return Ended(reply.reason)
+    if not certain:
+        return Unavailable(f"{master} refuses the write now ({_word(reply)}), and a master before it may have kept it")
     match reply:
-        case calls.Gone():
-            return Ended(reply.reason)
         case calls.TooLarge():
             return Rejected(reply.what, reply.size, reply.limit)
         case calls.Full():

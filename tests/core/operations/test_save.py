@@ -23,7 +23,7 @@ from clustersession.core.operations import (
     touch,
 )
 from clustersession.core.operations.saving import AGAIN_MAX, ROTATING_TRIES_MAX, TRIES_MAX
-from clustersession.core.record import Patch
+from clustersession.core.record import Lock, Patch
 
 from ..play import REFUSED, SILENT, Played, Script, play
 from ..records import KEY, patch, pending, record, tombstone
@@ -417,3 +417,30 @@ def test_what_the_master_refuses_is_asked_of_nobody_else(reply: calls.Reply, out
     """It has said no by what it holds; nothing is delivered."""
     played = run({("a", Apply): [reply]})
     assert (played.outcome, played.log) == (outcome, ["a Apply"])
+
+
+COUNTING = Patch(b"1", {}, edits=(edit_of("incr", "n", 1),))
+LOCKING = Patch(b"1", {}, locks={"pay": Lock(b"me", 9.0)})
+
+
+@pytest.mark.parametrize("reply", [calls.Differs("n"), calls.Unsuitable("incr", "n", "str"), calls.TooLarge("the session", 9, 8)])
+@pytest.mark.parametrize("lost", [SILENT, REFUSED])
+@pytest.mark.parametrize("change", [PATCH, COUNTING])
+def test_what_a_silent_master_may_have_nobody_can_refuse(change: Patch, lost: calls.Reply, reply: calls.Reply) -> None:
+    """It may have numbered the patch, and come back with it: that nothing was saved would not be true."""
+    script: Script = {**taken_over("b", "e"), ("a", Apply): [lost], ("b", Apply): [reply]}
+    assert isinstance(play(save(cluster(), KEY, HERE, change), script).outcome, Unavailable)
+
+
+def test_what_was_numbered_and_not_delivered_nobody_can_refuse() -> None:
+    """The backup has gone on meanwhile, with a lock of somebody else; the master's number comes back with it in a merge."""
+    gone_on = calls.Conflict(2, ("b", "e"))
+    taught: Script = {("b", Export): [calls.Exported(LIVE)], ("a", Absorb): [calls.Absorbed(None)]}
+    script: Script = {**taught, ("a", Apply): [NUMBERED], ("b", Deliver): [gone_on], ("b", Apply): [calls.Differs("\0lock pay")]}
+    assert isinstance(run(script).outcome, Unavailable)
+
+
+def test_a_lock_that_a_silent_master_may_have_given_is_refused_by_the_next() -> None:
+    """No merge brings a lock, so whoever wants it may go on waiting for it."""
+    script: Script = {**taken_over("b", "e"), ("a", Apply): [SILENT], ("b", Apply): [calls.Differs("\0lock pay")]}
+    assert play(save(cluster(), KEY, HERE, LOCKING), script).outcome == Conflicting("\0lock pay")
