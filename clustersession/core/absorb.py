@@ -104,7 +104,7 @@ def _outranked(mine: Record, theirs: Record, me: str) -> Absorption:
     if me not in theirs.owners:
         settled = theirs.accepted and theirs.owners[1] is not None
         retained = extra if settled else mine.items
-        return Absorption(pointer_to(theirs, retained, mine.patches), hint=told)
+        return Absorption(pointer_to(theirs, retained, mine), hint=told)
     if not extra:
         return Absorption(theirs, hint=former)
     if theirs.owners[0] == me:

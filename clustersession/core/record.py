@@ -13,14 +13,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from .counted import RETRIED_WITHIN_S, counted_merged, counted_with, counts
 from .edits import Edit
 from .values import HIDDEN
 
-PATCH_IDS_KEPT: Final = 16  # whoever sets a value twice sets the same
-COUNTING_IDS_KEPT: Final = 256  # but what counts must not count twice: 32 writers in a failover pass 64 while one of them retries
-PATCH_ID_BYTES: Final = 8
-COUNTING_ID_BYTES: Final = 9  # the length tells them apart
-RETRIED_WITHIN_S: Final = 10.0  # several times the budget of a request
+PATCH_IDS_KEPT: Final = 16
 DELETED_KEYS_KEPT: Final = 64
 SOMEBODY: Final = ""  # the principal of a tombstone: it has been one's, and does not say whose
 ROOT: Final = "root"  # in `Record.extra`: the key under which the user logged in, where the session has another ID by now
@@ -82,7 +79,8 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One copy of one session. `extra` carries what a later release adds, so that this one hands it on untouched."""
+    """One copy of one session. `extra` carries what a later release adds, so that this one hands it on untouched. `patches`: the
+    ids of the last writes, but of those that count: these are `counted`, by key."""
 
     epoch: int
     version: int
@@ -101,6 +99,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     frozen_until: float | None = None
     extra: dict[str, msgspec.Raw] = {}
     locks: dict[str, Lock] = {}
+    counted: dict[str, tuple[bytes, ...]] = {}
 
     @property
     def master(self) -> str:
@@ -182,7 +181,17 @@ def merged_items(a: dict[str, Item], b: dict[str, Item]) -> dict[str, Item]:
 def merged(record: Record, other: Record) -> Record:
     """`record` with the newer values of `other`, and with the ids of the patches they come from: a patch that is repeated
     must not count again on top of its own result."""
-    return record.but(items=merged_items(record.items, other.items), patches=_ids_merged(record, other))
+    items = merged_items(record.items, other.items)
+    patches, counted = _ids_merged(record, other), record.counted
+    if counted or other.counted:
+        counted = counted_merged(
+            counted, other.counted, newer_items(other.items, record.items), _alike(record.items, other.items)
+        )
+    return record.but(items=items, patches=patches, counted=counted)
+
+
+def _alike(a: dict[str, Item], b: dict[str, Item]) -> set[str]:
+    return {name for name, item in a.items() if name in b and b[name][0] == item[0]}
 
 
 def _ids_merged(record: Record, other: Record) -> tuple[bytes, ...]:
@@ -193,7 +202,7 @@ def _ids_merged(record: Record, other: Record) -> tuple[bytes, ...]:
             return other.patches
         case (False, False):
             both = dict.fromkeys((*other.patches, *record.patches))
-            return tuple(both)[-COUNTING_IDS_KEPT:]
+            return tuple(both)[-PATCH_IDS_KEPT:]
     return record.patches
 
 
@@ -216,11 +225,13 @@ def patched(record: Record, patch: Patch, version: int, now: float | None = None
     `now` is the host's clock, where the record is stored already."""
     stamp = Stamp(record.epoch, version, record.master)
     items = {**record.items, **{name: (_over(record.items.get(name), stamp), value) for name, value in patch.changes.items()}}
+    items = _without_old_deletions(items)
     return record.but(
         version=version,
-        items=_without_old_deletions(items),
+        items=items,
         lifetime=patch.lifetime or record.lifetime,
-        patches=_ids_with(record, patch.id, now),
+        patches=record.patches if counts(patch.id) else (*record.patches, patch.id)[-PATCH_IDS_KEPT:],
+        counted=_counted_after(record, patch, items, now) if record.counted or counts(patch.id) else record.counted,
         last_seen=record.last_seen if now is None else now,
         extra={**record.extra, **patch.extra} if patch.extra else record.extra,
         locks=_locks_with(record, patch, now) if patch.locks else record.locks,
@@ -240,14 +251,11 @@ def _over(held: Item | None, stamp: Stamp) -> Stamp:
     return Stamp(held[0].epoch, held[0].version + 1, stamp.master)
 
 
-def _ids_with(record: Record, patch_id: bytes, now: float | None) -> tuple[bytes, ...]:
-    """Those of patches that count are kept, with all that come after them, until nothing was written for a while."""
-    known = record.patches
-    if len(b"".join(known)) + len(patch_id) <= PATCH_ID_BYTES * (len(known) + 1):  # quicker than to look at each
-        return (*known, patch_id)[-PATCH_IDS_KEPT:]
-    if now is not None and now - record.last_seen > RETRIED_WITHIN_S:
-        known = tuple(each for each in known if len(each) <= PATCH_ID_BYTES)[-PATCH_IDS_KEPT + 1 :]
-    return (*known, patch_id)[-COUNTING_IDS_KEPT:]
+def _counted_after(record: Record, patch: Patch, items: dict[str, Item], now: float | None) -> dict[str, tuple[bytes, ...]]:
+    """Until nothing was written for a while: then nobody sends one of those again."""
+    known = {} if now is not None and now - record.last_seen > RETRIED_WITHIN_S else record.counted
+    after = counted_with(known, patch.id, patch.changes) if counts(patch.id) else known
+    return after if after.keys() <= items.keys() else {name: ids for name, ids in after.items() if name in items}
 
 
 def _without_old_deletions(items: dict[str, Item]) -> dict[str, Item]:
@@ -274,6 +282,7 @@ def ended(record: Record, ending: Ending) -> Record:
         accepted=True,
         base=record.epoch,
         items=record.items if graced else {},
+        counted=record.counted if graced else {},
         locks={},
         frozen_until=None,
     )
@@ -284,10 +293,13 @@ def is_user(principal: str | None) -> bool:
     return bool(principal) and not str(principal).startswith(HIDDEN)
 
 
-def pointer_to(record: Record, retained: dict[str, Item] = {}, patches: tuple[bytes, ...] = ()) -> Record:  # noqa: B006  (never changed)
+def pointer_to(record: Record, retained: dict[str, Item] = {}, of: Record | None = None) -> Record:  # noqa: B006  (never changed)
     """What an ex-owner keeps: where the session went; `retained` until two nodes hold the new epoch (finding F15), and the
-    ids of the patches which made that."""
-    return record.but(pointer=True, items=retained, patches=patches if retained else (), frozen_until=None)
+    ids of the patches which made that in the record `of` it."""
+    pointer = record.but(pointer=True, items=retained, patches=(), counted={}, frozen_until=None)
+    if not retained or of is None:
+        return pointer
+    return pointer.but(patches=of.patches, counted={name: ids for name, ids in of.counted.items() if name in retained})
 
 
 def touch_interval(idle: float | None) -> float:

@@ -8,6 +8,7 @@ import msgspec
 
 from ..errors import ConflictingWrite, ValueTypeMismatch
 from .calls import Differs, Unsuitable
+from .counted import counts, done_by
 from .edits import check_expected, results_of
 from .record import Patch, Record
 from .values import HIDDEN
@@ -40,6 +41,19 @@ def resolved(record: Record, patch: Patch, now: float) -> Patch | Differs | Unsu
     except ValueTypeMismatch as error:
         return Unsuitable(error.operation, error.key, error.found)
     return with_results(patch, results)
+
+
+def rest_of(record: Record, patch: Patch) -> Patch | None:
+    """What of `patch` the record does not have in it yet; None: it has all of it. Some of it only after a merge, of which some
+    values came from a master that had numbered it."""
+    if not counts(patch.id):
+        return None if patch.id in record.patches else patch
+    done = done_by(record.counted, patch.id)
+    if not done:
+        return patch
+    edits = tuple(edit for edit in patch.edits if edit.key not in done)
+    changes = {key: data for key, data in patch.changes.items() if key not in done}
+    return msgspec.structs.replace(patch, changes=changes, edits=edits) if changes or edits else None
 
 
 def _taken(record: Record, patch: Patch, now: float) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..core.counted import PATCH_ID_BYTES
 from ..core.effects import Operation, Wait
 from ..core.operations import Conflicting, Ended, Loaded, Lost, Target, load, save
-from ..core.record import PATCH_ID_BYTES, Lock, Patch
+from ..core.record import Lock, Patch
 from ..errors import LateWrite, SessionLocked, SessionUnavailable
 from .budget import Budget
 from .stored import Stored, saved_or_refused

@@ -61,4 +61,4 @@ class OfUsers:
         host, now = self._host, self._host.clock()
         held = ((key, host.readable(key)) for key in self._keys(call.labels))
         alive = ((k, r) for k, r in held if r is not None and is_live(r) and host.bars.is_of(r, call.labels))
-        return Theirs(tuple((k, r.but(items={}, patches=())) for k, r in alive if expired(r, now) is None))
+        return Theirs(tuple((k, r.but(items={}, patches=(), counted={})) for k, r in alive if expired(r, now) is None))

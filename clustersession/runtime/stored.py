@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from ..core.counted import COUNTING_ID_BYTES, PATCH_ID_BYTES
 from ..core.effects import Operation
 from ..core.operations import (
     Conflicting,
@@ -28,8 +29,6 @@ from ..core.operations import (
     touch,
 )
 from ..core.record import (
-    COUNTING_ID_BYTES,
-    PATCH_ID_BYTES,
     Key,
     Lifetime,
     Lock,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.absorb import Absorption, absorb, owners_but
+from clustersession.core.counted import COUNTING_ID_BYTES
 from clustersession.core.record import (
     Ending,
     Item,
@@ -158,6 +159,9 @@ def test_a_write_wins_over_the_merged_value_that_it_overwrites() -> None:
     assert written.items["x"][0] == (2, held.version + 1, "a")
 
 
+P, Q, R = (number.to_bytes(COUNTING_ID_BYTES) for number in range(3))
+
+
 def test_a_patch_that_came_in_a_merge_is_not_counted_when_it_is_repeated() -> None:
     """Its id comes along with its result: at a master that merges, at one whose history wins, and by way of a pointer."""
     start = record(1, 3, ("b", "a"), items={"n": item(b"1", 1, 3, "b")}, patches=(b"p3",))
@@ -187,16 +191,38 @@ def test_a_patch_whose_result_is_overwritten_counts_when_it_is_repeated() -> Non
     assert taken.patches == (b"p3", b"p4")
 
 
-def test_a_patch_beside_an_overwritten_value_counts_again_when_it_is_repeated() -> None:
-    """The limit of this: a record does not say which patch wrote which value. `n` was counted at a master that fell silent, `c`,
-    which both had, was written anew elsewhere; the merge has both, and knows only who wrote `c`."""
-    held = {"n": item(b"1", 1, 2, "b"), "c": item(b"old", 1, 3, "b")}
-    silent = record(1, 4, ("b", "a"), items={**held, "n": item(b"2", 1, 4, "b")}, patches=(b"p3", b"counts"))
-    master = record(2, 4, items={**held, "c": item(b"new", 2, 4)}, patches=(b"p3", b"p5"))
-    result = absorb(master, silent, "a").record
-    assert result is not None
-    assert {name: value for name, (_, value) in result.items.items()} == {"n": b"2", "c": b"new"}
-    assert b"counts" not in result.patches
+def test_what_was_counted_is_known_with_its_value_whatever_else_was_overwritten() -> None:
+    """`n` was counted at a master that fell silent; `c`, which both had, was written anew elsewhere. The merge has both, and
+    knows what is in `n`; of `m`, which both sides have counted, it knows what the side that won had counted."""
+    held = {"n": item(b"1", 1, 2, "b"), "c": item(b"old", 1, 3, "b"), "m": item(b"1", 1, 1, "b")}
+    silent = record(
+        1, 5, ("b", "a"), items={**held, "n": item(b"2", 1, 4, "b"), "m": item(b"2", 1, 5, "b")}, counted={"n": (P,), "m": (Q,)}
+    )
+    master = record(2, 5, items={**held, "c": item(b"new", 2, 4), "m": item(b"2", 2, 5)}, counted={"m": (R,)})
+    for taken in (absorb(master, silent, "a").record, absorb(silent, master.but(owners=("a", "b")), "b").record):
+        assert taken is not None
+        assert {name: value for name, (_, value) in taken.items.items()} == {"n": b"2", "c": b"new", "m": b"2"}
+        assert taken.counted == {"n": (P,), "m": (R,)}
+
+
+def test_a_pointer_brings_what_was_counted_in_the_values_that_it_retains() -> None:
+    """Until two nodes have them."""
+    mine = record(1, 4, ("b", "a"), items={"n": item(b"2", 1, 4, "b")}, counted={"n": (P, Q)})
+    pointed = absorb(mine, record(2, 4, ("a", "c")), "b").record
+    assert pointed is not None
+    assert pointed.pointer
+    back = absorb(record(2, 4, ("a", "c")), pointed, "a").record
+    assert back is not None
+    assert back.counted == {"n": (P, Q)}
+
+
+def test_what_both_sides_have_in_the_same_value_stays_known_if_one_has_forgotten() -> None:
+    """As it was written to sooner after that."""
+    mine = record(2, 4, items={"n": item(b"2", 1, 4, "b"), "x": item(b"1", 2, 4)}, counted={"n": (Q,)})
+    theirs = record(1, 4, ("b", "a"), items={"n": item(b"2", 1, 4, "b"), "y": item(b"1", 1, 3, "b")}, counted={"n": (P, Q)})
+    taken = absorb(mine, theirs, "a").record
+    assert taken is not None
+    assert taken.counted == {"n": (P, Q)}
 
 
 def test_patches_of_disjoint_values_are_known_from_both_sides() -> None:

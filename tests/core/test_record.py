@@ -9,12 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from clustersession.core.counted import COUNTING_ID_BYTES, COUNTING_IDS_KEPT, RETRIED_WITHIN_S
 from clustersession.core.record import (
-    COUNTING_ID_BYTES,
-    COUNTING_IDS_KEPT,
     DELETED_KEYS_KEPT,
     PATCH_IDS_KEPT,
-    RETRIED_WITHIN_S,
     Digest,
     Ending,
     Item,
@@ -170,18 +168,31 @@ def test_the_newest_patch_ids_are_kept() -> None:
     assert now.patches == tuple(number.to_bytes(8) for number in range(3, PATCH_IDS_KEPT + 3))
 
 
+def counting(number: int, *keys: str) -> Patch:
+    return Patch(number.to_bytes(COUNTING_ID_BYTES), dict.fromkeys(keys, b"1"))
+
+
 def test_the_id_of_a_patch_that_counts_is_known_for_as_long_as_it_may_be_sent_again() -> None:
-    """Not only the newest: what sets a value twice does no harm, what counts twice does. Then it is forgotten."""
-    counting = b"c" * COUNTING_ID_BYTES
-    now = patched(record(), Patch(counting, {}), 2, NOW)
-    for number in range(COUNTING_IDS_KEPT + 3):
-        assert (counting in now.patches) == (number < COUNTING_IDS_KEPT)
-        now = patched(now, patch(number), now.version + 1, NOW + number / 100)
-    assert len(now.patches) == PATCH_IDS_KEPT
-    again = patched(patched(now, Patch(counting, {}), 1, now.last_seen), patch(1), 2, now.last_seen + RETRIED_WITHIN_S)
-    assert again.patches[-2:] == (counting, patch(1).id)
-    later = patched(again, patch(2), 3, again.last_seen + RETRIED_WITHIN_S + 1)
-    assert later.patches == (*(each for each in again.patches if each != counting), patch(2).id)[-PATCH_IDS_KEPT:]
+    """Not only the newest, whatever else is written: what sets a value twice does no harm, what counts twice does."""
+    now = patched(record(), counting(0, "n", "m"), 2, NOW)
+    for number in range(1, COUNTING_IDS_KEPT):
+        now = patched(patched(now, counting(number, "n"), now.version + 1, NOW), patch(number, n=b"0"), now.version + 2, NOW)
+    first, last = counting(0).id, counting(COUNTING_IDS_KEPT).id
+    assert (len(now.patches), len(now.counted["n"]), now.counted["n"][0]) == (PATCH_IDS_KEPT, COUNTING_IDS_KEPT, first)
+    now = patched(now, counting(COUNTING_IDS_KEPT, "n"), now.version + 1, NOW)
+    assert (now.counted["n"][0], now.counted["n"][-1], now.counted["m"]) == (counting(1).id, last, (first,))
+
+
+def test_the_ids_of_what_counted_are_forgotten_when_nobody_can_send_it_again() -> None:
+    """Nothing was written for longer than a request may go on. So they are with a value that is forgotten."""
+    now = patched(patched(record(), counting(0, "n"), 2, NOW), counting(1, "m"), 3, NOW + RETRIED_WITHIN_S)
+    assert now.counted.keys() == {"n", "m"}
+    assert patched(now, patch(2), 4, now.last_seen + RETRIED_WITHIN_S + 1).counted == {}
+    assert patched(now, counting(2, "n"), 4, now.last_seen + RETRIED_WITHIN_S + 1).counted == {"n": (counting(2).id,)}
+    for number in range(DELETED_KEYS_KEPT + 1):
+        now = patched(now, Patch(counting(number).id, {f"k{number}": None}), now.version + 1, now.last_seen)
+    assert "k0" not in now.items
+    assert now.counted.keys() == {"n", "m"} | {f"k{number}" for number in range(1, DELETED_KEYS_KEPT + 1)}
 
 
 def test_only_the_newest_deletions_are_kept() -> None:

@@ -266,12 +266,12 @@ def nothing_new_since_before(patch: pytest.MonkeyPatch) -> None:
 
 def patch_ids_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Nobody knows which patches a record has in it, so that one that is sent again counts again."""
-    patch.setattr(recording, "_ids_with", lambda *_: ())
+    patch.setattr(recording, "_counted_after", lambda *_: {})
 
 
 def merged_without_ids(patch: pytest.MonkeyPatch) -> None:
     """A master that comes back brings its values, and not the ids of the patches they come from."""
-    patch.setattr(recording, "_ids_merged", lambda record, _: record.patches)
+    patch.setattr(recording, "counted_merged", lambda mine, *_: dict(mine))
 
 
 def counted_where_it_is_read(patch: pytest.MonkeyPatch) -> None:

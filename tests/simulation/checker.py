@@ -22,9 +22,8 @@ from typing import Final
 from clustersession.core.record import touch_interval
 
 from .parting import LEASE_S, Parting
-from .tallies import OPERATED, TWICE, Entry, Problem, Tally
+from .tallies import OPERATED, Entry, Problem, Tally
 
-REPEATED_AFTER_S: Final = 0.25  # a master is given up after so long
 CLIENT_WAITS_S: Final = 5.0
 
 
@@ -81,17 +80,6 @@ class Story:
             tally = self.tallies[key] = Tally(key)
         return tally
 
-    def repeated_beside(self, entry: Entry) -> bool:
-        """Whether a request may have been sent to a second master while others wrote to both: where each side has overwritten
-        something of the other, nobody knows which requests the merge has in it, and what is then repeated counts again."""
-        until = entry.start + CLIENT_WAITS_S if entry.answered is None else entry.answered
-        others: list[Write | Entry] = [
-            *self.writes.values(),
-            *(each for tally in self.tallies.values() for each in tally.entries.values()),
-        ]
-        beside = any(each.start < until and (each.acked or inf) > entry.start for each in others if each is not entry)
-        return bool(entry.parting) or (beside and until - entry.start > REPEATED_AFTER_S)
-
     def rotated_to(self, new: Story) -> None:
         """What was acked until now, and what is still acked for a request that began before, is in the new session."""
         new.writes |= self.writes
@@ -141,8 +129,7 @@ class Checker:
                 self._problem(story, problem, now)
 
     def _problem(self, story: Story, problem: Problem, now: float) -> None:
-        if problem.rule != TWICE or problem.entry is None or not story.repeated_beside(problem.entry):
-            self._broken(problem.rule, now, story, problem.detail)
+        self._broken(problem.rule, now, story, problem.detail)
 
     def operated(self, story: Story, key: str, entry: Entry, now: float) -> None:
         """A request was acked that put `entry` under `key`, perhaps just before the session got another ID."""

@@ -24,7 +24,7 @@ from ..calls import (
     Touch,
 )
 from ..record import Patch, Record, accepted, expired, is_live, patched, size_of
-from ..resolving import resolved, results_in
+from ..resolving import resolved, rest_of, results_in
 from .decision import Decision, Situation, gone
 
 TOUCH_STEP_S: Final = 1.0
@@ -38,11 +38,12 @@ def on_apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return Decision(Conflict(record.epoch, record.owners))
     if not record.accepted:
         return Decision(Found(record, serving=False))
-    if call.patch.id in record.patches:
+    patch = rest_of(record, call.patch)
+    if patch is None:
         return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
     if record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
-    change = resolved(record, call.patch, at.now)
+    change = resolved(record, patch, at.now)
     if not isinstance(change, Patch):
         return Decision(change)
     thawed = record if record.frozen_until is None else record.but(frozen_until=None)
@@ -50,7 +51,9 @@ def on_apply(record: Record | None, call: Apply, at: Situation) -> Decision:
     size = size_of(written)
     if size > max(at.record_bytes_max, size_of(record)):  # what is too large already may shrink
         return Decision(TooLarge("the session", size, at.record_bytes_max))
-    reply = Applied(written.epoch, written.version, written.owners, results=results_in(change, call.patch))
+    whole = patch is call.patch  # of the rest alone the backup could make nothing: it gets the record
+    results = results_in(change, patch) if whole else None
+    reply = Applied(written.epoch, written.version, written.owners, repeat=not whole, results=results)
     # the hint is the mark "unheld" (finding F8): in the same transaction as the number, gone when the backup has it
     return Decision(reply, True, written, hint=owners_but(written.owners, at.me))
 
@@ -64,7 +67,7 @@ def on_deliver(record: Record | None, call: Deliver, at: Situation) -> Decision:
         return Decision(Conflict(record.epoch, record.owners))
     if record.epoch < call.epoch or record.pointer:
         return Decision(Gap(0))
-    if call.patch.id in record.patches:
+    if rest_of(record, call.patch) is None:
         return Decision(Held(record.version))
     if call.version != record.version + 1:
         return Decision(Gap(record.version))
