@@ -182,7 +182,8 @@ def merged(record: Record, other: Record) -> Record:
     """`record` with the newer values of `other`, and with the ids of the patches they come from: a patch that is repeated
     must not count again on top of its own result."""
     items = merged_items(record.items, other.items)
-    patches, counted = _ids_merged(record, other), record.counted
+    # who has a lock has read what was here before: the write of whoever had it then does not count as done by its id
+    patches, counted = record.patches if record.locks else _ids_merged(record, other), record.counted
     if counted or other.counted:
         counted = counted_merged(
             counted, other.counted, newer_items(other.items, record.items), _alike(record.items, other.items)

@@ -15,6 +15,7 @@ from clustersession.core.counted import COUNTING_ID_BYTES
 from clustersession.core.record import (
     Ending,
     Item,
+    Lock,
     Owners,
     Patch,
     Record,
@@ -223,6 +224,18 @@ def test_what_both_sides_have_in_the_same_value_stays_known_if_one_has_forgotten
     taken = absorb(mine, theirs, "a").record
     assert taken is not None
     assert taken.counted == {"n": (P, Q)}
+
+
+def test_while_somebody_has_a_lock_a_write_that_comes_in_a_merge_is_not_known_by_its_id() -> None:
+    """It may be of the one who had the lock before, at a master that fell silent: repeated, it meets the fence."""
+    late = record(1, 4, ("b", "a"), items={"held": item(b"late", 1, 4, "b")}, patches=(b"p3", b"late"))
+    free = record(2, 4, items={}, patches=(b"p3", b"p5"))
+    taken = free.but(locks={"held": Lock(b"another", 99.0)})
+    for mine, known in ((free, True), (taken, False)):
+        for after in (absorb(mine, late, "a").record, absorb(late, mine.but(owners=("a", "b")), "b").record):
+            assert after is not None
+            assert after.items == late.items
+            assert (b"late" in after.patches) == known
 
 
 def test_patches_of_disjoint_values_are_known_from_both_sides() -> None:

@@ -45,6 +45,8 @@ FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     "a host that does not know that it was cut off": (374, schedule_of("a lossy heal, and then only read")),
     # a master had numbered a write, the next one refused it as its lock was another's by then: a merge brought it back
     "a write that was refused after it was numbered": (14, {"people": Operating}),
+    # a master that had numbered a write fell silent, another one got the lock, and the write came back in a merge and was acked
+    "a write under a lock that another has by now": (196, {**schedule_of("cuts"), "seconds": 120.0, "people": Operating}),
 }
 
 
