@@ -47,6 +47,7 @@ class Entry:
     certain: bool = False  # acked by the side it was sent to
     refused: str = ""
     read: frozenset[str] | None = None
+    rival: str = ""  # of another history that had not met this one: one of the two stays
     left: float | None = None  # when a request was sent that takes it out again, and when that was acked
     out: float | None = None
 
@@ -99,7 +100,7 @@ class Tally:
         """Its client has the answer."""
         entry.answered = now
         self._counts(entry, now, parting, shown=False)
-        return self._apart_from_another(entry) if self.key in CHAINS else None
+        return self._apart_from_another(entry, now, parting) if self.key in CHAINS else None
 
     def _counts(self, entry: Entry, now: float, parting: Parting, *, shown: bool) -> None:
         entry.shown = shown
@@ -110,12 +111,17 @@ class Tally:
                 self._note_side(entry)
         self.acked[entry.name] = entry
 
-    def _apart_from_another(self, entry: Entry) -> Problem | None:
-        """Of two lists that were written whole one must be made of the other, or the later one has undone the earlier."""
+    def _apart_from_another(self, entry: Entry, now: float, parting: Parting) -> Problem | None:
+        """Of two lists that were written whole one must be made of the other, or the later one has undone the earlier. Each of
+        two histories has a lock of its own until they meet."""
         for other in self.acked.values():
             if other.shown or other is entry or entry.read is None or other.read is None:
                 continue
-            if other.name not in entry.read and entry.name not in other.read:
+            if other.name in entry.read or entry.name in other.read:
+                continue
+            if parting.meeting(other, entry.start, now):
+                entry.rival, other.rival = other.name, entry.name
+            else:
                 detail = f"{self.key}: {entry.name} and {other.name} were both acked, and neither had read the other"
                 return Problem("not based on the last", detail)
         return None
@@ -187,6 +193,9 @@ class Tally:
 
     def _passed_over(self, entry: Entry, held: Counter[str]) -> bool:
         """A list that was read before it could show this one was written over it: nobody had been told that it counts."""
+        if entry.rival in held:
+            del self.acked[entry.name]
+            return True
         if not entry.shown or self.key not in CHAINS:
             return False
         writers = (self.entries[name] for name in held if name in self.entries)

@@ -117,6 +117,23 @@ def test_a_list_may_be_written_over_what_nobody_was_told_of() -> None:
         assert one.rules({"held": ["b"]}) == rules
 
 
+def test_of_two_histories_that_have_not_met_one_keeps_what_was_written_under_its_lock() -> None:
+    """The other one's is lost; but both, or one that was written when they had met, are not."""
+    for at, kept, rules in ((11.0, "b", []), (11.0, "", ["lost operation"]), (13.0, "b", ["not based on the last"])):
+        one = Session()
+        one.checker.parting.parted(5.0)
+        first, second = one.sent(HELD, "a", at=10.5), one.sent(HELD, "b", at=at)
+        first.read = second.read = frozenset()
+        one.checker.parting.healed(10.0)
+        if at > 12.0:
+            one.checker.parting.united(12.0)
+        one.checker.operated(one.story, HELD, first, 10.6)
+        one.checker.operated(one.story, HELD, second, at + 0.1)
+        one.checker.parting.united(12.0)
+        found = [violation.rule for violation in one.checker.violations] or one.rules({"held": list(kept)})
+        assert found[:1] == rules, (at, kept)
+
+
 def test_what_both_sides_counted_one_of_them_loses_whole() -> None:
     """Not some of each, and not what is older than that; which it was stays so."""
     for kept, lost, rules in (("am", "x", []), ("ax", "m", []), ("mx", "a", ["lost operation"]), ("a", "mx", ["lost operation"])):
