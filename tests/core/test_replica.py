@@ -9,8 +9,11 @@ import pytest
 
 from clustersession.core import calls, encoding
 from clustersession.core.calls import Call
+from clustersession.core.counted import COUNTING_ID_BYTES
+from clustersession.core.edits import edit_of
 from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to, size_of
 from clustersession.core.replica import Decision, Situation, decide, fetch, key_of
+from clustersession.core.values import encode_value
 
 from .records import KEY, NOW, item, patch, pending, pointer, record, situation, tombstone
 
@@ -263,6 +266,30 @@ def test_a_numbered_patch_is_taken_in_order_and_once() -> None:
     for number in (2, 3, 5):
         assert decide(held, calls.Deliver(KEY, 1, number, ("b", "a"), patch(9)), HERE, "b") == Decision(calls.Gap(3))
     assert decide(None, calls.Deliver(KEY, 1, 4, ("b", "a"), patch(9)), HERE, "b") == Decision(calls.Gap(0))
+
+
+def test_of_a_patch_that_came_in_a_merge_in_part_only_the_rest_is_carried_out() -> None:
+    """`n` has it, `m` was written anew elsewhere. The backup gets the whole record then, as after any repeated patch."""
+    counting = Patch(
+        b"c" * COUNTING_ID_BYTES, {"x": encode_value("new")}, edits=(edit_of("incr", "n", 1), edit_of("incr", "m", 5))
+    )
+    merged = record(2, 4, items={key: item(encode_value(7), 2, 4) for key in "nm"}, counted={"n": (counting.id,)})
+    first = decide(merged, calls.Apply(KEY, 2, counting), HERE, None)
+    assert first.reply == calls.Applied(2, 5, merged.owners, repeat=True)
+    assert first.record is not None
+    assert live_items(first.record) == {"n": encode_value(7), "m": encode_value(12), "x": encode_value("new")}
+    assert first.record.counted == dict.fromkeys("nmx", (counting.id,))
+    assert decide(first.record, calls.Apply(KEY, 2, counting), HERE, None) == Decision(first.reply)
+
+
+def test_the_backup_knows_what_has_counted_too() -> None:
+    """A delivery whose answer was lost is held already."""
+    delivered = Patch(b"c" * COUNTING_ID_BYTES, {"n": encode_value(7)})
+    call = calls.Deliver(KEY, 1, 4, ("b", "a"), delivered)
+    taken = decide(record(1, 3, ("b", "a")), call, HERE, "b").record
+    assert taken is not None
+    assert taken.counted == {"n": (delivered.id,)}
+    assert decide(taken, call, HERE, "b") == Decision(calls.Held(4))
 
 
 def test_a_numbered_patch_settles_the_change_of_owners_before_it() -> None:
