@@ -184,8 +184,8 @@ class Tally:
         due = [
             entry for entry in due if not parting.unseen(entry, start, now, alone=alone) and not self._passed_over(entry, held)
         ]
-        if due and self._split:
-            due = list(self._not_given_up(due, 0 if parting.is_over(start) else parting.number))
+        if any(entry.parting for entry in due):
+            due = list(self._not_given_up(due, held, 0 if parting.is_over(start) else parting.number))
         if due:
             entry = due[0]
             rule, how = ("read went back", "shown") if entry.shown else ("lost operation", "acked")
@@ -204,18 +204,31 @@ class Tally:
             del self.acked[entry.name]
         return over
 
-    def _not_given_up(self, due: list[Entry], apart: int) -> Iterator[Entry]:
+    def _not_given_up(self, due: list[Entry], held: Counter[str], apart: int) -> Iterator[Entry]:
         """Where both sides counted, one side's may be lost when they are not `apart` any more: all of it, and for good."""
         for number in sorted({entry.parting for entry in due}):
             those = [entry for entry in due if entry.parting == number]
             certain = {entry.alone for entry in those if entry.certain}
-            if number == apart or number not in self._split or len(certain) > 1:
+            if number == apart or len(certain) > 1:
                 yield from those
+                continue
+            if number not in self._split:
+                yield from self._of_one_history(those, held, number)
                 continue
             for entry in those:
                 del self.acked[entry.name]
             if certain:
                 self._split.discard(number)
+
+    def _of_one_history(self, those: list[Entry], held: Counter[str], number: int) -> Iterator[Entry]:
+        """Until all have met there may be two of them on one side too: each owner of a session has taken the other for lost, and
+        found somebody else. What both may have counted then, one of them loses."""
+        there = any(each.parting == number for name, each in self.entries.items() if name in held)
+        for entry in those:
+            if number and there and not entry.certain:
+                del self.acked[entry.name]
+            else:
+                yield entry
 
 
 def digits(value: int) -> Iterator[int]:

@@ -151,6 +151,21 @@ def test_what_both_sides_counted_one_of_them_loses_whole() -> None:
             assert one.rules({"log": ["a", lost]}) == ["lost operation"]
 
 
+def test_what_two_histories_counted_that_have_not_met_one_of_them_loses() -> None:
+    """Only where there may be two: not while the host that is alone is alone; and what the other one counted is there."""
+    for at, other, rules in ((11.0, True, []), (6.0, True, ["lost operation"]), (11.0, False, ["lost operation"])):
+        one = Session()
+        one.checker.parting.parted(5.0)
+        if at > 10.0:
+            one.checker.parting.healed(10.0)
+        one.put(LOG, "a", at=at)
+        one.checker.parting.healed(10.0)
+        if other:
+            one.put(LOG, "b", at=11.0)
+        one.checker.parting.united(12.0)
+        assert one.rules({"log": ["b"]} if other else {"log": []}) == rules, (at, other)
+
+
 def test_what_one_side_alone_counted_is_there_after_the_heal() -> None:
     """Nothing else was written over it."""
     one = Session()
