@@ -342,7 +342,7 @@ BUILDS: dict[str, Build] = {
     "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 15, covered=rivals_not_told),
     "no record is final": Build(no_record_is_final, LOST),
     "patch ids are forgotten": Build(patch_ids_forgotten, TWICE),
-    "a merge brings no patch ids": Build(merged_without_ids, TWICE, "cuts", 9),
+    "a merge brings no patch ids": Build(merged_without_ids, TWICE, "short sessions", 47),
     "an operation goes as a plain value": Build(counted_where_it_is_read, LOST_COUNTS, first=1),
     "the fence of a lock is not checked": Build(no_fence, OVERWRITTEN, first=2),
     "what a lock shows was read before": Build(locked_after_reading, OVERWRITTEN),

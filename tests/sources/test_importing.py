@@ -307,5 +307,6 @@ def test_a_forged_signature_names_nothing(live: bool, request: pytest.FixtureReq
     source: Any = case.source
     legacy = source.read(cookie, time.time())
     assert source.id_of(cookie) == legacy.id
-    assert [source.id_of(flipped(cookie, place)) for place in range(0, len(cookie), 7)] == [None] * len(range(0, len(cookie), 7))
+    places = range(0, len(cookie) - 1, 7)  # of the last letter two bits say nothing
+    assert [source.id_of(flipped(cookie, place)) for place in places] == [None] * len(places)
     assert source.id_of(cookie.partition(".")[0]) is None
