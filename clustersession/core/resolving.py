@@ -56,6 +56,13 @@ def rest_of(record: Record, patch: Patch) -> Patch | None:
     return msgspec.structs.replace(patch, changes=changes, edits=edits) if changes or edits else None
 
 
+def overtaken(record: Record, patch: Patch) -> str | None:
+    """The lock that another one has by now, of those that a counting patch was made under. If it came in a merge, that one has
+    read what was there without it."""
+    held = ((name, record.locks.get(name), token) for name, token in patch.under.items() if counts(patch.id))
+    return next((name for name, lock, token in held if lock is not None and lock.token != token), None)
+
+
 def _taken(record: Record, patch: Patch, now: float) -> str | None:
     """The lock that another one has that this patch is about to take, or was made under."""
     for name, lock in patch.locks.items():

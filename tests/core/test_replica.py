@@ -11,7 +11,18 @@ from clustersession.core import calls, encoding
 from clustersession.core.calls import Call
 from clustersession.core.counted import COUNTING_ID_BYTES
 from clustersession.core.edits import edit_of
-from clustersession.core.record import Ending, Lifetime, Patch, Record, digest, live_items, moved_to_clock, pointer_to, size_of
+from clustersession.core.record import (
+    Ending,
+    Lifetime,
+    Lock,
+    Patch,
+    Record,
+    digest,
+    live_items,
+    moved_to_clock,
+    pointer_to,
+    size_of,
+)
 from clustersession.core.replica import Decision, Situation, decide, fetch, key_of
 from clustersession.core.values import encode_value
 
@@ -280,6 +291,18 @@ def test_of_a_patch_that_came_in_a_merge_in_part_only_the_rest_is_carried_out() 
     assert live_items(first.record) == {"n": encode_value(7), "m": encode_value(12), "x": encode_value("new")}
     assert first.record.counted == dict.fromkeys("nmx", (counting.id,))
     assert decide(first.record, calls.Apply(KEY, 2, counting), HERE, None) == Decision(first.reply)
+
+
+def test_a_counting_write_under_a_lock_that_another_has_by_now_is_not_acked_as_known() -> None:
+    """It may have come in a merge after the other one had read; but given up, or still its own, it is known."""
+    under = {"pay": b"mine"}
+    counting = Patch(b"c" * COUNTING_ID_BYTES, {}, edits=(edit_of("incr", "x", 1),), under=under)
+    known = record(1, 4, counted={"x": (counting.id,)})
+    call = calls.Apply(KEY, 1, counting)
+    acked = Decision(calls.Applied(1, 4, known.owners, repeat=True))
+    assert decide(known.but(locks={"pay": Lock(b"another", 99.0)}), call, HERE, None) == Decision(calls.Differs("\0lock pay"))
+    for locks in ({}, {"pay": Lock(b"mine", 99.0)}, {"other": Lock(b"another", 99.0)}):
+        assert decide(known.but(locks=locks), call, HERE, None) == acked
 
 
 def test_the_backup_knows_what_has_counted_too() -> None:

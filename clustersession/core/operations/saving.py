@@ -28,9 +28,7 @@ TRIES_MAX: Final = 5
 ROTATING_WAIT_S: Final = 0.02
 ROTATING_TRIES_MAX: Final = 12
 AGAIN_WAIT_S: Final = 0.05
-NOT_ASKED: Final = frozenset(
-    {"departed", "unknown", "breaker", "busy"}
-)  # of whoever else gave no answer nobody knows what it did
+NOT_ASKED: Final = frozenset({"departed", "unknown", "breaker", "busy"})  # what others did that gave no answer nobody knows
 AGAIN_MAX: Final = 2  # where neither owner could go on at this moment; the budget of the request ends it sooner
 
 

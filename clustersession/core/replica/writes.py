@@ -10,6 +10,7 @@ from ..calls import (
     Apply,
     Conflict,
     Deliver,
+    Differs,
     Done,
     Found,
     Freeze,
@@ -24,7 +25,7 @@ from ..calls import (
     Touch,
 )
 from ..record import Patch, Record, accepted, expired, is_live, patched, size_of
-from ..resolving import resolved, rest_of, results_in
+from ..resolving import LOCK, overtaken, resolved, rest_of, results_in
 from .decision import Decision, Situation, gone
 
 TOUCH_STEP_S: Final = 1.0
@@ -40,7 +41,8 @@ def on_apply(record: Record | None, call: Apply, at: Situation) -> Decision:
         return Decision(Found(record, serving=False))
     patch = rest_of(record, call.patch)
     if patch is None:
-        return Decision(Applied(record.epoch, record.version, record.owners, repeat=True))
+        lost = overtaken(record, call.patch)
+        return Decision(Differs(f"{LOCK}{lost}") if lost else Applied(record.epoch, record.version, record.owners, repeat=True))
     if record.frozen_until is not None and at.now < record.frozen_until:
         return Decision(Rotating())
     change = resolved(record, patch, at.now)
