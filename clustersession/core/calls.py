@@ -138,9 +138,10 @@ class Expire(Message, frozen=True):
 
 
 class Confirm(Message, frozen=True):
-    """Compare what I hold with what you hold; say where we differ."""
+    """Compare what I hold with what you hold; say where we differ. Who holds nothing keeps the way, unless `only_ask`."""
 
     digests: tuple[Digest, ...]
+    only_ask: bool = False
 
 
 class Inventory(Message, frozen=True):

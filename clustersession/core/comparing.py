@@ -11,11 +11,14 @@ from .record import Digest, Record, accepted, contents_of, digest, is_live, rank
 from .replica import Decision, Situation
 
 
-def compare(record: Record | None, theirs: Digest, at: Situation, source: str | None) -> tuple[Decision, bool]:
-    """Whether `source`, that holds `theirs`, and this node hold the same; the decision carries what that settles."""
+def compare(
+    record: Record | None, theirs: Digest, at: Situation, source: str | None, *, only_ask: bool = False
+) -> tuple[Decision, bool]:
+    """Whether `source`, that holds `theirs`, and this node hold the same; the decision carries what that settles. `only_ask`:
+    a stranger that holds nothing keeps nothing of it."""
     stranger = at.me not in theirs.owners and not theirs.ended
-    if record is None and not stranger:
-        return Decision(Done()), False
+    if record is None and (only_ask or not stranger):
+        return Decision(Done()), only_ask and at.me not in theirs.owners
     if record is None or (record.pointer and stranger):
         return _pointed(record, theirs, at, source)
     if source is None or not _alike(record, theirs, versions=source in record.owners):

@@ -77,14 +77,23 @@ def _takes_copies(member: Member) -> bool:
     return member.state is State.ALIVE or member.state is State.SUSPECT
 
 
-def choose_backup(view: View, key: Key, *, zone: str, without: Collection[str], near: Collection[str]) -> str | None:
+def choose_backup(view: View, key: Key, *, without: Collection[str], near: Collection[str]) -> str | None:
     """The first of the key's order that can take a copy, of the partners of `near`, the record's owners (for a new one: its
-    master), or of all members if none of those can. Another zone comes before the own one, suspects only if all are."""
+    master), or of all members if none of those can. Zones of owners come after all others, suspects only if all are.
+
+    Whoever chooses for the same owners chooses the same: two that take each other for dead need an arbiter (decision 4).
+    """
     zones = _candidates(view, frozenset(without), frozenset(near))
     if len(zones) < 2:
         return next(iter(zones), None)
-    order = rendezvous(key, zones)
-    return next((identity for identity in order if zones[identity] != zone), order[0])
+    order, avoided = rendezvous(key, zones), _zones_of_owners(view, near)
+    return next((identity for identity in order if zones[identity] not in avoided), order[0])
+
+
+def _zones_of_owners(view: View, owners: Collection[str]) -> set[str]:
+    """A leaver does not compete for the session. Who seems to be dead may, and takes another one for dead."""
+    members = [member for member in map(view.get, owners) if member is not None]
+    return {member.zone for member in members if not member.state.departing}
 
 
 def _candidates(view: View, without: frozenset[str], near: frozenset[str]) -> Mapping[str, str]:

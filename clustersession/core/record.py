@@ -80,7 +80,8 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """One copy of one session. `extra` carries what a later release adds, so that this one hands it on untouched. `patches`: the
-    ids of the last writes, but of those that count: these are `counted`, by key."""
+    ids of the last writes, but of those that count: these are `counted`, by key. `former`: ex-owners that had not been told of
+    this epoch when it began; whoever becomes an owner tells them too, so that a drain takes no hint with it (decision 21)."""
 
     epoch: int
     version: int
@@ -100,6 +101,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     extra: dict[str, msgspec.Raw] = {}
     locks: dict[str, Lock] = {}
     counted: dict[str, tuple[bytes, ...]] = {}
+    former: tuple[str, ...] = ()
 
     @property
     def master(self) -> str:
@@ -297,7 +299,7 @@ def is_user(principal: str | None) -> bool:
 def pointer_to(record: Record, retained: dict[str, Item] = {}, of: Record | None = None) -> Record:  # noqa: B006  (never changed)
     """What an ex-owner keeps: where the session went; `retained` until two nodes hold the new epoch (finding F15), and the
     ids of the patches which made that in the record `of` it."""
-    pointer = record.but(pointer=True, items=retained, patches=(), counted={}, frozen_until=None)
+    pointer = record.but(pointer=True, items=retained, patches=(), counted={}, frozen_until=None, former=())
     if not retained or of is None:
         return pointer
     return pointer.but(patches=of.patches, counted={name: ids for name, ids in of.counted.items() if name in retained})

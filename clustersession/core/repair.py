@@ -163,7 +163,7 @@ def placed_anew(cluster: Cluster, key: Key, seen: Placement | None, *, leaving: 
         other = other_of(seen.owners, me)
         survivor, lost = (other, me) if leaving and other is not None and _stays(view, other) else (me, other)
         near = {me, lost or me}
-        if survivor == me and choose_backup(view, key, zone=cluster.zone, without=near, near=near) is None:
+        if survivor == me and choose_backup(view, key, without=near, near=near) is None:
             return False
         result = yield from moved(cluster, key, seen.epoch, survivor, lost)
         match result:

@@ -138,8 +138,8 @@ def pieces_of(call: Call) -> Sequence[Call]:
     match call:
         case Many(calls) if len(calls) > PIECE_MAX:
             return [Many(calls[first : first + PIECE_MAX]) for first in range(0, len(calls), PIECE_MAX)]
-        case Confirm(digests) if len(digests) > PIECE_MAX:
-            return [Confirm(digests[first : first + PIECE_MAX]) for first in range(0, len(digests), PIECE_MAX)]
+        case Confirm(digests, only_ask) if len(digests) > PIECE_MAX:
+            return [Confirm(digests[first : first + PIECE_MAX], only_ask) for first in range(0, len(digests), PIECE_MAX)]
     return (call,)
 
 

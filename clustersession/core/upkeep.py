@@ -125,28 +125,27 @@ def heard_of_bars(view: View, mine: Callable[[], Tally]) -> Operation[bool]:
 
 def _batch_synced(view: View, digests: Iterable[Digest]) -> Operation[bool]:
     """Ask everybody that can confirm a part of this batch."""
-    questions: dict[str, list[Digest]] = {}
+    questions: dict[tuple[str, bool], list[Digest]] = {}
     complete = True
     for digest in digests:
-        for witness in _witnesses(view, digest):
-            questions.setdefault(witness, []).append(digest)
-    for witness, asked in questions.items():
-        answered = yield from _confirmed(view, witness, asked)
+        for place, witness in enumerate(_witnesses(view, digest)):
+            questions.setdefault((witness, place >= WITNESSES), []).append(digest)
+    for (witness, only_ask), asked in questions.items():
+        answered = yield from _confirmed(view, witness, asked, only_ask=only_ask)
         complete = complete and answered
     return complete
 
 
 def _witnesses(view: View, digest: Digest) -> list[str]:
-    """The other owner while it may be alive; else the first live nodes of the key's order."""
+    """The other owner while it may be alive; else everybody, in the key's order: who took the session over may have handed it
+    on since, and left (decision 21). The first of them keep the way to this history."""
     others = [owner for owner in digest.owners if owner is not None and owner != view.me]
     alive = [owner for owner in others if view.reachable(owner)]
-    if alive:
-        return alive
-    return live_order(view, digest.key, without=(view.me, *others))[:WITNESSES]
+    return alive or live_order(view, digest.key, without=(view.me, *others))
 
 
-def _confirmed(view: View, peer: str, digests: list[Digest]) -> Operation[bool]:
-    reply = yield Ask(peer, calls.Confirm(tuple(digests)))
+def _confirmed(view: View, peer: str, digests: list[Digest], *, only_ask: bool) -> Operation[bool]:
+    reply = yield Ask(peer, calls.Confirm(tuple(digests), only_ask))
     if not isinstance(reply, calls.Confirmed):
         return view.departed(peer)
     owners = {digest.key: digest.owners for digest in digests}

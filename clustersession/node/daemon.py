@@ -128,7 +128,7 @@ class _Node:
         self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch)
         transport = AsyncioTransport(wiring)
         driver = AsyncDriver(self.host, transport, transport.hedge_delay)
-        mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies, zone=self.config.zone), driver)
+        mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies), driver)
         seeds = Seeds(self.config.peers)
         self.heart = Heart(self.keeper, driver, transport, seeds, self.ring, self.config.timeouts, mending)
         tours = Tours(self.keeper, driver)

@@ -20,9 +20,9 @@ REPAIR_SHARE: Final = 0.5  # of the node's time; its peers' requests get the oth
 class Duty:
     """Repair and drain of one node, pass by pass; `debt` says how far it is."""
 
-    def __init__(self, keeper: Keeper, *, min_copies: int = 1, zone: str = "") -> None:
+    def __init__(self, keeper: Keeper, *, min_copies: int = 1) -> None:
         self.keeper, self.progress = keeper, Progress()
-        self._min_copies, self._zone = min_copies, zone
+        self._min_copies = min_copies
         self._seen: object = None  # who was in which state before the last pass that is over
         self._looked_at: object = None  # the same of the pass that began last
         self._again_at = self._singles_again_at = 0.0
@@ -36,7 +36,7 @@ class Duty:
         )
 
     def _cluster(self) -> Cluster:
-        return Cluster(self.keeper.view(), self._min_copies, self._zone)
+        return Cluster(self.keeper.view(), self._min_copies)
 
     def leave(self) -> None:
         """From now on this node takes nothing new, and owes all it has."""

@@ -103,7 +103,7 @@ class Engine:
         self.cookies = Cookies(config, shared.host, shared.ring, shared.counters)
         self.now = shared.host.clock
         self._switch = ModeSwitch(shared.host.store, shared.ring, config.cluster)
-        self._cluster = Cluster(self.host.view, config.min_copies, config.zone)
+        self._cluster = Cluster(self.host.view, config.min_copies)
         self._items: BoundedCache[Key, tuple[Record, Mapping[str, bytes]]] = BoundedCache(ITEMS_KEPT)
         self._caretaker = None if shared.start_node is None else _Caretaker(self.host, shared.start_node)
 

@@ -125,7 +125,14 @@ class Host:
     def situation(self) -> Situation:
         board = self.board
         return Situation(
-            self.me, self.clock(), self._synced_until(board), board.leases, self._born, self._record_bytes_max, self._leaving
+            self.me,
+            self.clock(),
+            self._synced_until(board),
+            board.leases,
+            self._born,
+            self._record_bytes_max,
+            self._leaving,
+            self._hinted,
         )
 
     def _synced_until(self, board: Board) -> float:
@@ -134,6 +141,10 @@ class Host:
 
     def _born(self) -> float:
         return self.store.born
+
+    def _hinted(self, key: Key) -> tuple[str, ...]:
+        """The members that this host still has to tell of a session."""
+        return tuple(name for name in self._view.members if name != self.me and self.store.hinted(name, key))
 
     # --- calls ---------------------------------------------------------------------------------------------------------
 
@@ -263,7 +274,7 @@ class Host:
         """Rules that result in whether the two hold the same."""
 
         def stored(theirs: Digest, data: bytes | None) -> Change:
-            decision, same = compare(self._opened(theirs.key, data), theirs, at, source)
+            decision, same = compare(self._opened(theirs.key, data), theirs, at, source, only_ask=call.only_ask)
             return self._carried_out(theirs.key, decision, at, same)
 
         return [(theirs.key, functools.partial(stored, theirs)) for theirs in call.digests]

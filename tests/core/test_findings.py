@@ -186,7 +186,7 @@ def _rotated_while_written(moment: float) -> tuple[Any, Any]:
 
 
 def _backup(node: SimulatedNode, key: bytes) -> str:
-    chosen = choose_backup(node.host.view, key, zone="", without=(node.name,), near=(node.name,))
+    chosen = choose_backup(node.host.view, key, without=(node.name,), near=(node.name,))
     assert chosen is not None
     return chosen
 

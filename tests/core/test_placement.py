@@ -63,7 +63,7 @@ def test_keys_are_balanced_and_few_of_them_move() -> None:
 def test_the_backups_of_one_master_are_spread_over_all_others() -> None:
     """The death of one node doubles nobody's load."""
     everybody = view("a", "b", "c", "d", "e")
-    count = Counter(choose_backup(everybody, key, zone="", without=("a",), near=("a",)) for key in KEYS)
+    count = Counter(choose_backup(everybody, key, without=("a",), near=("a",)) for key in KEYS)
     assert set(count) == {"b", "c", "d", "e"}
     for each in count.values():
         assert len(KEYS) / 4 * 0.85 < each < len(KEYS) / 4 * 1.15
@@ -73,7 +73,7 @@ def test_the_backups_of_one_master_are_spread_over_all_others() -> None:
 def test_a_backup_is_another_node_that_can_take_a_copy(key: bytes, others: list[Member], zone: str, without: set[str]) -> None:
     """Never one of `without`, never dead or departing; a suspect or the own zone only if there is nothing better; else the
     first of the key's order."""
-    chosen = choose_backup(View("a", others), key, zone=zone, without=without, near=("a",))
+    chosen = choose_backup(View("a", [member("a", zone=zone), *others]), key, without={"a", *without}, near=("a",))
     free = [each for each in others if each.identity not in without]
     alive = [each for each in free if each.state is State.ALIVE]
     pool = alive or [each for each in free if each.state is State.SUSPECT]
@@ -84,7 +84,7 @@ def test_a_backup_is_another_node_that_can_take_a_copy(key: bytes, others: list[
 @pytest.mark.parametrize("state", [State.DEAD, State.LEAVING, State.LEFT])
 def test_nobody_left_to_take_a_copy(state: State) -> None:
     """Then there is no backup, rather than one that cannot hold it."""
-    assert choose_backup(view(member("b", state)), KEY, zone="", without=(), near=("a",)) is None
+    assert choose_backup(view(member("b", state)), KEY, without=(), near=("a",)) is None
 
 
 def test_only_members_that_may_answer_are_asked() -> None:
@@ -176,19 +176,36 @@ def test_only_who_can_take_copies_is_a_partner(state: State) -> None:
     assert partners(suspect, "n0") == partners(seen, "n0")
 
 
-@given(keys, st.integers(0, 3))
-def test_two_owners_that_take_each_other_for_dead_choose_the_same_candidate(key: bytes, seed: int) -> None:
-    """It takes the record of one of them only, so that two histories don't go on: whichever of the two is the survivor."""
-    seen = cluster(50, seed=seed)
+@given(keys, st.integers(0, 3), st.integers(1, 4), st.sampled_from((State.ALIVE, State.SUSPECT, State.DEAD)))
+def test_two_owners_that_take_each_other_for_dead_choose_the_same_candidate(
+    key: bytes, seed: int, zones: int, state: State
+) -> None:
+    """It takes the record of one of them only, so that two histories don't go on: whichever of the two is the survivor, and
+    whatever their zones."""
+    seen = cluster(50, zones=zones, seed=seed)
     one = "n0"
     other = sorted(partners(seen, one))[key[0] % PARTNERS]
     chosen = []
     for survivor, lost in ((one, other), (other, one)):
-        states = {lost: State.DEAD}
-        its = View(survivor, [member(name, states.get(name, State.ALIVE)) for name in seen.members])
-        chosen.append(choose_backup(its, key, zone="", without=(survivor, lost), near=(survivor, lost)))
+        states = {lost: state}
+        its = View(
+            survivor, [member(m.identity, states.get(m.identity, State.ALIVE), zone=m.zone) for m in seen.members.values()]
+        )
+        chosen.append(choose_backup(its, key, without=(survivor, lost), near=(survivor, lost)))
     assert chosen[0] == chosen[1]
     assert chosen[0] in partners(seen, one) | partners(seen, other)
+
+
+@pytest.mark.parametrize("leaver", ["n0", "n1"])
+def test_what_a_leaver_hands_over_stays_in_two_zones(leaver: str) -> None:
+    """It does not compete for the session, so only the zone of the one that stays is avoided."""
+    zones = {f"n{number}": f"z{number % 2}" for number in range(6)}
+    seen = View("n5", [member(n, State.LEAVING if n == leaver else State.ALIVE, zone=zone) for n, zone in zones.items()])
+    stays = "n1" if leaver == "n0" else "n0"
+    for key in KEYS[:50]:
+        chosen = choose_backup(seen, key, without=("n0", "n1"), near=("n0", "n1"))
+        assert chosen is not None
+        assert zones[chosen] != zones[stays]
 
 
 def test_a_session_stays_with_the_partners_while_one_of_them_lives() -> None:
@@ -198,7 +215,7 @@ def test_a_session_stays_with_the_partners_while_one_of_them_lives() -> None:
 
     def chosen(**states: State) -> str | None:
         shown = View("n0", [member(n, states["near" if n in circle else "far"]) for n in seen.members if n != "n0"])
-        return choose_backup(shown, KEY, zone="", without=("n0",), near=("n0",))
+        return choose_backup(shown, KEY, without=("n0",), near=("n0",))
 
     assert chosen(near=State.ALIVE, far=State.ALIVE) == rendezvous(KEY, circle)[0]
     far = rendezvous(KEY, set(seen.members) - circle - {"n0"})[0]

@@ -17,6 +17,7 @@ from clustersession.core.record import (
     Lock,
     Patch,
     Record,
+    accepted,
     digest,
     live_items,
     moved_to_clock,
@@ -339,7 +340,7 @@ def test_an_ex_owner_revives_what_it_retains_only_when_it_is_told_to() -> None:
     assert decide(retained, plain, HERE, None) == refused
     assert decide(pointer(2, ("b", None)), revive, HERE, None) == refused
     assert decide(retained, calls.Promote(KEY, 1, ("a", "d"), None, revive=True), HERE, None) == refused
-    live = retained.but(pointer=False, epoch=3, owners=("a", "d"), accepted=False, base=2)
+    live = retained.but(pointer=False, epoch=3, owners=("a", "d"), accepted=False, base=2, former=("b",))
     assert decide(retained, revive, HERE, None) == Decision(calls.Promoted(live), True, live, hint=("b", "d"))
 
 
@@ -421,8 +422,22 @@ def test_a_change_of_owners_is_pending_and_everybody_concerned_is_hinted() -> No
     """Owners of the old epoch, the one that did not answer (finding F3), and the new backup, in the same transaction."""
     held = record(4, 7, ("a", "b"), frozen_until=NOW + 1)
     result = decide(held, calls.Promote(KEY, 4, ("a", "d"), "c"), HERE, None)
-    changed = held.but(epoch=5, owners=("a", "d"), accepted=False, base=4, frozen_until=None)
+    changed = held.but(epoch=5, owners=("a", "d"), accepted=False, base=4, frozen_until=None, former=("b", "c"))
     assert result == Decision(calls.Promoted(changed), True, changed, hint=("b", "c", "d"))
+
+
+def test_the_new_owners_are_told_whom_their_forerunners_had_still_to_tell() -> None:
+    """An ex-owner that nobody has reached is told by whoever holds the session by then; who asks for the change knows of it."""
+    at = situation("a", hinted=lambda key: ("x", "d"))
+    changed = decide(record(4, 7, ("a", "b")), calls.Promote(KEY, 4, ("a", "d"), "b"), at, "b").record
+    assert changed is not None
+    assert changed.former == ("x",)
+    taken = decide(None, calls.Put(KEY, changed.but(former=("x", "d"))), situation("d"), "a")
+    assert taken.hint == ("x",)
+    older = decide(record(4, 6, ("d", "b")), calls.Absorb(KEY, accepted(changed)), situation("d"), "a")
+    assert {"b", "x"} <= set(older.hint)
+    again = decide(taken.record, calls.Put(KEY, changed.but(version=8)), situation("d"), "a")
+    assert again.hint == ()
 
 
 def test_a_change_of_a_pending_change_keeps_the_epoch_it_started_from() -> None:

@@ -56,6 +56,16 @@ def test_a_node_of_the_key_s_order_keeps_a_pointer_to_what_it_is_asked_about() -
     assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, base=4, last_seen=NOW)), SAME)
 
 
+def test_who_is_only_asked_keeps_nothing_and_yet_differs_where_it_knows_something() -> None:
+    """A host that comes back asks everybody about what no other owner can confirm (decision 21)."""
+    theirs = of(record(2, 5, ("b", "c")))
+    assert compare(None, theirs, HERE, "b", only_ask=True) == (NOTHING, SAME)
+    assert compare(None, of(tombstone(2, ("b", "c"))), HERE, "b", only_ask=True) == (NOTHING, SAME)
+    assert compare(None, of(record(2, 5, ("b", "a"))), HERE, "b", only_ask=True) == (NOTHING, DIFFERENT)
+    for held in (tombstone(3, ("a", "d")), record(3, 6), pointer(3, ("d", "e"))):
+        assert compare(held, theirs, HERE, "b", only_ask=True) == (NOTHING, DIFFERENT)
+
+
 def told(epoch: int, owners: Owners, **more: Any) -> Record:
     """The pointer that a node keeps of what it was shown a digest of."""
     return Record(epoch, 0, owners, pointer=True, last_seen=NOW, **({"base": epoch} | more))

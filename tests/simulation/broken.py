@@ -189,8 +189,8 @@ def rivals_not_told(patch: pytest.MonkeyPatch) -> None:
     """Of two owners that have both chosen new owners, the one that was refused is not told, nor is the new backup told later."""
     promote = _rule("on_promote")
 
-    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
-        decision = promote(record, call, at)
+    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation, source: str | None) -> Decision:
+        decision = promote(record, call, at, source)
         return decision._replace(hint=tuple(owner for owner in decision.hint if owner not in call.owners))
 
     def taught(*_: Any) -> Operation[None]:
@@ -221,8 +221,8 @@ def pending_as_accepted(patch: pytest.MonkeyPatch) -> None:
     """A survivor takes its change of owners for settled before the new backup has taken the record."""
     promote = _rule("on_promote")
 
-    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation) -> Decision:
-        decision = promote(record, call, at)
+    def promoted(record: Record | None, call: calls.Promote, at: replica.Situation, source: str | None) -> Decision:
+        decision = promote(record, call, at, source)
         if not isinstance(decision.reply, calls.Promoted):
             return decision
         settled = accepted(decision.reply.record)

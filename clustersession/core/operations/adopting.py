@@ -93,10 +93,8 @@ def first_record(
 
 
 def _first_owners(cluster: Cluster, key: Key) -> Owners:
-    master = choose_backup(cluster.view, key, zone="", without=(), near=()) or cluster.me
-    member = cluster.view.get(master)
-    zone = "" if member is None else member.zone
-    return master, choose_backup(cluster.view, key, zone=zone, without=(master,), near=(master,))
+    master = choose_backup(cluster.view, key, without=(), near=()) or cluster.me
+    return master, choose_backup(cluster.view, key, without=(master,), near=(master,))
 
 
 def kept(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOutcome]:

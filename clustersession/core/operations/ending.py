@@ -102,7 +102,7 @@ def _second_holder(cluster: Cluster, key: Key, walk: _Walk) -> Operation[None]:
     with its files, an old copy of the session must not be all that is left."""
     walk.alone = True
     master = walk.placement.owners[0]
-    if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,), near=(master,)) is not None:
+    if choose_backup(cluster.view, key, without=(master,), near=(master,)) is not None:
         result = yield from moved(cluster, key, walk.placement.epoch, master, None)
         if result is not None:
             walk.moved(result, master)

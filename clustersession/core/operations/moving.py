@@ -27,7 +27,7 @@ def moved(
     owners = {survivor} if lost is None else {survivor, lost}
     tried = set(owners)
     for failed in range(TRIES_MAX if lost is not None else TRIES_MAX + 1):
-        backup = choose_backup(cluster.view, key, zone=cluster.zone, without=tried, near=owners)
+        backup = choose_backup(cluster.view, key, without=tried, near=owners)
         if backup is None and (cluster.min_copies > 1 or (failed and lost is not None)):
             return None  # one copy only if nobody else could take a second one, and the policy has it
         reply = yield from _promote(cluster, survivor, calls.Promote(key, epoch, (survivor, backup), lost, revive))

@@ -13,7 +13,6 @@ class Cluster(NamedTuple):
 
     view: View
     min_copies: int = 1
-    zone: str = ""
 
     @property
     def me(self) -> str:

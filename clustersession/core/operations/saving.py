@@ -132,7 +132,7 @@ def _delivered(
     be done now."""
     master, backup = placement.owners
     if backup is None:
-        if choose_backup(cluster.view, key, zone=cluster.zone, without=(master,), near=(master,)) is None:
+        if choose_backup(cluster.view, key, without=(master,), near=(master,)) is None:
             if cluster.min_copies > 1:
                 return Unavailable("no second node can take a copy")
             return Saved(placement, applied.version, copies=1)
@@ -199,8 +199,8 @@ def new_owners(cluster: Cluster, key: Key) -> Owners:
     """This host is the master of what begins here, or another one if this host is on its way out."""
     master = cluster.me
     if cluster.leaving:
-        master = choose_backup(cluster.view, key, zone="", without=(cluster.me,), near=(cluster.me,)) or cluster.me
-    return master, choose_backup(cluster.view, key, zone=cluster.zone, without={cluster.me, master}, near=(master,))
+        master = choose_backup(cluster.view, key, without=(cluster.me,), near=(cluster.me,)) or cluster.me
+    return master, choose_backup(cluster.view, key, without={cluster.me, master}, near=(master,))
 
 
 def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcome]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..calls import Gone, Reply
-from ..record import Ending, Record
+from ..record import Ending, Key, Record
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -21,6 +21,7 @@ class Situation(msgspec.Struct, frozen=True):
     born: Callable[[], float]  # when the files were created
     record_bytes_max: int
     leaving: bool = False
+    hinted: Callable[[Key], tuple[str, ...]] = lambda key: ()  # who is still to be told of a session by this host
 
     @property
     def synced(self) -> bool:

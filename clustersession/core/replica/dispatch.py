@@ -36,7 +36,7 @@ def decide(record: Record | None, call: Call, at: Situation, source: str | None)
         case Put():
             return on_put(record, call, at)
         case Promote():
-            return on_promote(record, call, at)
+            return on_promote(record, call, at, source)
         case Export() | LeaveHint():
             return Decision(Exported(record)) if isinstance(call, Export) else Decision(Done(), hint=(call.owner,))
         case Settle():

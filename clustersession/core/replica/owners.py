@@ -28,10 +28,10 @@ def on_put(record: Record | None, call: Put, at: Situation) -> Decision:
         return Decision(NotMine())
     if held.pointer:
         return Decision(Conflict(held.epoch, held.owners), held != record, _dated(held, record, at), hint=result.hint)
-    return Decision(Held(held.version), held != record, held, hint=result.hint)
+    return Decision(Held(held.version), held != record, held, hint=(*result.hint, *_passed_on(held, record, at)))
 
 
-def on_promote(record: Record | None, call: Promote, at: Situation) -> Decision:
+def on_promote(record: Record | None, call: Promote, at: Situation, source: str | None) -> Decision:
     if record is None or (not at.synced and record.ended is None):
         return Decision(Later())
     revived = call.revive and record.pointer and bool(record.items)  # finding F15
@@ -41,6 +41,9 @@ def on_promote(record: Record | None, call: Promote, at: Situation) -> Decision:
         if record.ended is not None:
             return Decision(gone(record, record.ended, at))
         return Decision(Conflict(record.epoch, record.owners))
+    # every owner of the old epoch, also one that never answered (F3), and the new one until it confirms
+    told = {node for node in (call.dead, *record.owners, *call.owners) if node is not None} - {at.me}
+    former = told.union(at.hinted(call.key)) - {at.me, source, *call.owners}  # who asks for this knows of it
     changed = record.but(
         epoch=record.epoch + 1,
         owners=call.owners,
@@ -48,10 +51,9 @@ def on_promote(record: Record | None, call: Promote, at: Situation) -> Decision:
         accepted=call.owners[1] is None,
         pointer=False,
         frozen_until=None,
+        former=tuple(sorted(former)),
     )
-    # every owner of the old epoch, also one that never answered (F3), and the new one until it confirms
-    told = {call.dead, *record.owners, *call.owners} - {None, at.me}
-    return Decision(Promoted(changed), True, changed, hint=tuple(sorted(o for o in told if o is not None)))
+    return Decision(Promoted(changed), True, changed, hint=tuple(sorted(told)))
 
 
 def on_settle(record: Record | None, call: Settle, at: Situation) -> Decision:
@@ -72,7 +74,15 @@ def on_absorb(record: Record | None, call: Absorb, at: Situation, source: str | 
     if held is None:
         return Decision(Absorbed(result.better), record is not None)
     reply = Absorbed(result.better, digest(call.key, held))
-    return Decision(reply, held != record, _dated(held, record, at), hint=result.hint)
+    hint = (*result.hint, *_passed_on(held, record, at))
+    return Decision(reply, held != record, _dated(held, record, at), hint=hint)
+
+
+def _passed_on(held: Record, before: Record | None, at: Situation) -> tuple[str, ...]:
+    """Whom this host, now an owner, has to tell of what happened before."""
+    if held.pointer or at.me not in held.owners or (before is not None and before.epoch >= held.epoch):
+        return ()
+    return tuple(node for node in held.former if node != at.me and node not in held.owners)
 
 
 def _dated(held: Record, before: Record | None, at: Situation) -> Record:

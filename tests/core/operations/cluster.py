@@ -50,7 +50,7 @@ def order(*without: str, nodes: str = "abcde") -> list[str]:
 
 def next_backup(*without: str, nodes: str = "abcde") -> str:
     """Whom a survivor recruits, as every host computes it."""
-    chosen = choose_backup(view(*nodes), KEY, zone="", without=without, near=without)
+    chosen = choose_backup(view(*nodes), KEY, without=without, near=without)
     assert chosen is not None
     return chosen
 
