@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from .node import Member, State, View
-from .record import Key
+from .record import Key, Owners
 
 PARTNERS: Final = 8  # as many each node picks: nodes of a cluster of up to 9 are all each other's partners
 GRAPHS_CACHED: Final = 64
@@ -94,6 +94,15 @@ def _zones_of_owners(view: View, owners: Collection[str]) -> set[str]:
     """A leaver does not compete for the session. Who seems to be dead may, and takes another one for dead."""
     members = [member for member in map(view.get, owners) if member is not None]
     return {member.zone for member in members if not member.state.departing}
+
+
+def is_crowded(view: View, owners: Owners) -> bool:
+    """Whether both owners are in one zone although a member of another zone could take a copy: so it may be after a death that
+    was noticed by a request, as both owners then had to choose the same."""
+    master, backup = view.get(owners[0]), None if owners[1] is None else view.get(owners[1])
+    if master is None or backup is None or not backup.recruitable or master.zone != backup.zone:
+        return False
+    return any(member.recruitable and member.zone != master.zone for member in view.members.values())
 
 
 def _candidates(view: View, without: frozenset[str], near: frozenset[str]) -> Mapping[str, str]:

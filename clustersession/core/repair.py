@@ -14,9 +14,9 @@ from .effects import Ask, Operation, Pace, Wait
 from .node import View
 from .operations.moving import moved, taught
 from .operations.outcome import Cluster, Placement
-from .placement import choose_backup
+from .placement import choose_backup, is_crowded
 from .record import Key, Owners, Record, accepted, is_live, other_of
-from .together import Crew
+from .together import Crew, together
 from .upkeep import given
 
 SINGLE: Final = ""  # nobody's identity: what is hinted for it has only one owner, and waits for a second one
@@ -44,11 +44,13 @@ class Surroundings(NamedTuple):
 
 class Progress:
     """`owed`: sessions that still need this node for their second copy, as far as surveyed; None before the first survey.
-    `shared`: the nodes with which this one shares sessions, as the last survey found them."""
+    `shared`: the nodes with which this one shares sessions, as the last survey found them. `crowded`: sessions of which it is
+    the master and both copies are in one zone."""
 
     def __init__(self) -> None:
         self.owed: int | None = None
         self.moved = 0
+        self.crowded: list[Owed] = []
         self.shared: frozenset[str] = frozenset()
 
 
@@ -97,6 +99,26 @@ def repair(at: Surroundings, progress: Progress) -> Operation[bool]:
     return left_over == 0
 
 
+def spread(at: Surroundings, progress: Progress) -> Operation[None]:
+    """Bring one copy of each crowded session to another zone. Nothing is owed: this ends with the first that cannot be moved,
+    until the next survey finds them again."""
+    crowded, progress.crowded = progress.crowded, []
+    for first in range(0, len(crowded), STARTED_AT_ONCE):
+        began, cluster = at.pace.clock(), at.cluster()
+        done = yield from together([_parted(cluster, *each) for each in crowded[first : first + STARTED_AT_ONCE]])
+        progress.moved += sum(done)
+        if at.leaving() or not all(done):
+            return
+        yield at.pace.rest(began)
+
+
+def _parted(cluster: Cluster, key: Key, seen: Placement) -> Operation[bool]:
+    """Whether the session has its copies in two zones now, or others have seen to it."""
+    if cluster.me != seen.owners[0] or not is_crowded(cluster.view, seen.owners):
+        return True
+    return (yield from moved(cluster, key, seen.epoch, *seen.owners)) is not None
+
+
 def _mended(at: Surroundings, progress: Progress, owed: Sequence[Owed], *, leaving: bool) -> Operation[int]:
     """Place them anew, some at each step at any time, so that this host and the others always have something to do. How many
     could not be placed."""
@@ -122,6 +144,7 @@ def _mended(at: Surroundings, progress: Progress, owed: Sequence[Owed], *, leavi
 def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operation[list[Owed]]:
     """What is owed, in the order of its worth: logged in and in use, logged in, in use, the rest."""
     found: tuple[list[Owed], ...] = ([], [], [], [])
+    progress.crowded = []
     shared: set[str | None] = set()
     after: Key | None = None
     while True:
@@ -132,6 +155,8 @@ def _surveyed(at: Surroundings, progress: Progress, *, leaving: bool) -> Operati
         for key, record in batch:
             if record is not None and not record.pointer and view.me in record.owners:
                 shared.add(record.other(view.me))
+                if record.master == view.me and is_live(record) and is_crowded(view, record.owners):
+                    progress.crowded.append((key, Placement(record.epoch, record.owners)))
             if record is not None and owes(record, view, leaving=leaving):
                 found[_turn(record, now)].append((key, Placement(record.epoch, record.owners)))
         after = batch[-1][0]

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..core.effects import Operation, Pace
 from ..core.operations import Cluster
-from ..core.repair import Progress, Surroundings, doubled, repair
+from ..core.repair import Progress, Surroundings, doubled, repair, spread
 from .keeper import Keeper
 
 RETRY_S: Final = 1.0
@@ -110,6 +110,8 @@ class Duty:
         self._looked_at, began = states, self.keeper.host.clock()
         alike = yield from self._compared()
         complete = (yield from repair(self._at, self.progress)) and alike
+        if complete and not self.keeper.leaving:
+            yield from spread(self._at, self.progress)
         self.keeper.surveyed(self.progress.shared, began)
         self._seen, self._again_at = states, self.keeper.host.clock() + (ROUND_EVERY_S if complete else RETRY_S)
         return complete

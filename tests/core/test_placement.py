@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.node import Member, State, View
-from clustersession.core.placement import PARTNERS, choose_backup, live_order, partner_graph, partners, rendezvous
+from clustersession.core.placement import PARTNERS, choose_backup, is_crowded, live_order, partner_graph, partners, rendezvous
+from clustersession.core.record import Owners
 
 from .records import KEY, member, view
 
@@ -194,6 +195,23 @@ def test_two_owners_that_take_each_other_for_dead_choose_the_same_candidate(
         chosen.append(choose_backup(its, key, without=(survivor, lost), near=(survivor, lost)))
     assert chosen[0] == chosen[1]
     assert chosen[0] in partners(seen, one) | partners(seen, other)
+
+
+@pytest.mark.parametrize(
+    ("owners", "others", "crowded"),
+    [
+        (("a", "b"), (member("b", zone="x"), member("c", zone="y")), True),
+        (("a", "b"), (member("b", zone="x"), member("c", zone="x")), False),
+        (("a", "b"), (member("b", zone="x"), member("c", State.SUSPECT, zone="y")), False),
+        (("a", "b"), (member("b", zone="y"), member("c", zone="z")), False),
+        (("a", "b"), (member("b", State.DEAD, zone="x"), member("c", zone="y")), False),  # repair sees to that
+        (("a", None), (member("b", zone="y"),), False),
+        (("a", "gone"), (member("b", zone="y"),), False),
+    ],
+)
+def test_two_copies_in_one_zone_are_one_too_many(owners: Owners, others: tuple[Member, ...], crowded: bool) -> None:
+    """If a member of another zone could take one, and both owners are there."""
+    assert is_crowded(View("a", [member("a", zone="x"), *others]), owners) is crowded
 
 
 @pytest.mark.parametrize("leaver", ["n0", "n1"])

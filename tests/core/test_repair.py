@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 
 from clustersession.core.calls import (
     Absorb,
     Absorbed,
+    Call,
     Confirm,
     Conflict,
     Done,
+    Each,
     Export,
     Exported,
     Held,
     Later,
+    Many,
     Promote,
     Promoted,
     Put,
+    Reply,
     Settle,
     Unreachable,
 )
+from clustersession.core.effects import Ask, AskAll, Pace
 from clustersession.core.node import State
 from clustersession.core.operations import Cluster
 from clustersession.core.operations.outcome import Placement
 from clustersession.core.record import Record, digest
-from clustersession.core.repair import owes, placed_anew
+from clustersession.core.repair import STARTED_AT_ONCE, Progress, Surroundings, owes, placed_anew, spread
 
 from .play import Script, play
 from .records import KEY, member, pending, pointer, record, tombstone, view
@@ -106,6 +114,53 @@ def test_an_owner_that_is_back_is_not_replaced() -> None:
 def test_nothing_is_made_single_by_repair() -> None:
     """Without anybody to take a copy it stays as it is: the other owner may come back."""
     assert play(placed_anew(Cluster(view(*ALONE)), KEY, SEEN, leaving=False), {}).outcome is False
+
+
+ZONED = Cluster(view("a", "b", "c", zones={"a": "x", "b": "x", "c": "y"}))
+
+
+def spreading(count: int, answer: Callable[[str, Call], Reply]) -> tuple[Progress, list[tuple[str, Call]]]:
+    """So many crowded sessions; what was asked whom."""
+    progress = Progress()
+    progress.crowded = [(bytes([number]) * 16, SEEN) for number in range(count)]
+    at = Surroundings(lambda: ZONED, lambda after, limit: [], lambda: False, Pace(lambda: 0.0, lambda: 1.0))
+    asked: list[tuple[str, Call]] = []
+
+    def reply(ask: Ask) -> Reply:
+        parts = ask.call.calls if isinstance(ask.call, Many) else (ask.call,)
+        asked.extend((ask.node, part) for part in parts)
+        replies = tuple(answer(ask.node, part) for part in parts)
+        return Each(replies) if isinstance(ask.call, Many) else replies[0]  # type: ignore[arg-type]
+
+    operation, value = spread(at, progress), None
+    with suppress(StopIteration):
+        while True:
+            effect = operation.send(value)
+            value = tuple(map(reply, effect.asks)) if isinstance(effect, AskAll) else None
+    return progress, asked
+
+
+def test_a_copy_that_shares_a_zone_goes_to_another_one() -> None:
+    """Its master brings it to the first of another zone; what has other owners by then is left alone."""
+
+    def answer(node: str, call: Call) -> Reply:
+        match call:
+            case Promote():
+                return Conflict(4, ("c", "d")) if call.key[0] else Promoted(pending(2, owners=("a", "c")))
+            case Put():
+                return Held(1)
+        return Done()
+
+    progress, asked = spreading(2, answer)
+    assert (progress.moved, progress.crowded) == (2, [])
+    assert [(node, call.owners, call.dead) for node, call in asked if isinstance(call, Promote)] == [("a", ("a", "c"), "b")] * 2
+    assert [node for node, call in asked if isinstance(call, Put)] == ["c"]
+
+
+def test_no_more_copies_are_moved_when_one_cannot_be() -> None:
+    """They are safe as they are: whoever is full or silent is not asked for all of them."""
+    progress, asked = spreading(STARTED_AT_ONCE + 5, lambda node, call: Later())
+    assert (progress.moved, len(asked)) == (0, STARTED_AT_ONCE)
 
 
 def test_who_leaves_keeps_a_pointer_and_says_so() -> None:
