@@ -7,7 +7,8 @@ from collections.abc import Callable
 from clustersession.testing.simulated import SimulatedNode, World
 
 Stop = Callable[[], None]
-ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
+LOSING = "crash and lose files"
+ONE_AT_A_TIME = ("crash", LOSING, "pause", "silence", "drop", "delay", "duplicate")
 MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so that views and owners disagree: not promised
 CUTS = ("cut", "half cut")  # one link of many
 DRAINS = ("drain", "drain and lose files")
@@ -48,7 +49,7 @@ def start_fault(world: World, kind: str) -> Stop:
             return lambda: node.start(files=files)
         case "crash while slow":
             return _crashed_while_slow(world, node)
-        case "crash and lose files":
+        case "crash and lose files":  # `LOSING`
             node.crash()
             return lambda: node.start(files=None)
         case "pause":

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from clustersession.config import Timeouts
 from clustersession.core.calls import Call, Reply
-from clustersession.core.record import floor_of
 from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
-from .faults import ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .copies import files_lost, known_singles
+from .faults import LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
 from .operating import Operating
 from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
 
@@ -107,9 +107,11 @@ class _Run:
     def strike(self, kind: str) -> bool:
         """One fault, and the recovery from it. Whether the cluster has recovered."""
         world = self.world
+        singles = known_singles(world, self.people) if kind == LOSING else {}
         stop = start_fault(world, kind)
-        if kind == "crash and lose files":
-            self._excuse()
+        if kind == LOSING:
+            lost = next(node.name for node in world.nodes.values() if not node.up)
+            self.checker.violations += files_lost(world, self.people, singles, lost)
         stranded = self._part(alone(world))
         world.run(world.now + duration(world, kind))
         for user in stranded:
@@ -143,13 +145,6 @@ class _Run:
         for user in self.people:
             user.avoids = None
 
-    def _excuse(self) -> None:
-        """Sessions whose last acked state was only on the host that lost its files."""
-        for user in self.people:
-            if user.cookie is not None and user.story is not None and not _still_held(self.world, user):
-                user.story.excused = True
-                self.world.counts["excused"] += 1
-
     def read_all(self) -> None:
         """At the end, with everything healed: every session from every host, also those that were ended."""
         world = self.world
@@ -176,18 +171,3 @@ def _passes(world: World, condition: Callable[[], bool]) -> bool:
     while not condition() and world.now < limit:
         world.run(world.now + 0.25)
     return condition()
-
-
-def _still_held(world: World, user: User) -> bool:
-    assert user.cookie is not None
-    assert user.story is not None
-    last = {key: writes[-1] for key, writes in user.story.acked.items()}
-    for node in world.nodes.values():
-        if not node.up:
-            continue
-        record = node.host.record(user.cookie.key)
-        if record is None or record.pointer or floor_of(record) < user.cookie.floor:
-            continue
-        if all(record.items.get(key, (None, None))[1] is not None for key in last):
-            return True
-    return False
