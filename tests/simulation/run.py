@@ -43,6 +43,7 @@ def run_seed(
     seconds: float = 60.0,
     users: int = 6,
     nodes: int | None = None,
+    zones: int = 0,
     kinds: Sequence[str] = ONE_AT_A_TIME,
     idle_s: float = IDLE_S,
     faults: Collection[int] | None = None,
@@ -55,7 +56,7 @@ def run_seed(
     """Run `seed`. The same seed gives the same result, to the last event. `faults`: only these strike, counted from 0.
     `write_below`: of which chance a click is a write, not a read."""
     with _without_collector():
-        world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire)
+        world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire, zones=zones)
         _overheard(world, listener)
         run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below, people)
         number = 0
