@@ -69,7 +69,7 @@ class World(Events):
         super().__init__(self.timeouts.request_s)
         self.on_wire = on_wire
         self.seed, self.random, self.seeds, self._zones = seed, random.Random(seed), seeds, zones
-        self._made = 0
+        self.made = 0  # nodes so far
         self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.network, self.counts = Network(), Counter[str]()
         self.trace: Callable[[str], None] | None = None  # is told what happens, in words
@@ -81,6 +81,7 @@ class World(Events):
     def join(self, name: str) -> SimulatedNode:
         """A new host without files, which knows the seeds."""
         node = SimulatedNode(self, name)
+        node.unready = True
         self.nodes[name] = node
         node.start(files=None)
         return node
@@ -91,8 +92,8 @@ class World(Events):
 
     def zone_of_next(self) -> str:
         """The zone of the node that is being made."""
-        self._made += 1
-        return f"zone {(self._made - 1) % self._zones}" if self._zones else ""
+        self.made += 1
+        return f"zone {(self.made - 1) % self._zones}" if self._zones else ""
 
     def log(self, text: str) -> None:
         if self.trace is not None:
@@ -195,7 +196,7 @@ class SimulatedNode:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name, self.zone = world, name, world.zone_of_next()
-        self.up = self.paused = False
+        self.up = self.paused = self.unready = False  # unready: it is new, and as `/readyz` says 503 no user is sent there
         self.process = self.incarnation = 0
         self.waiting: list[tuple[int, Event]] = []
         self._offset = world.random.uniform(1.0, 1000.0)
@@ -238,9 +239,9 @@ class SimulatedNode:
             self.world.at(0.05, self._sync, self)
 
     def _greet(self, other: SimulatedNode) -> None:
-        """What the seeds of the settings do: everybody learns that the other is there."""
+        """What the seeds of the settings do: everybody learns that the other is there, but who is out of reach."""
         for one, two in ((self, other), (other, self)):
-            if one is not two and one.up:
+            if one is not two and one.up and one.name not in self.world.network.silent:
                 one.keeper.introduce(Member(two.name, two.name, 10060, 0))
 
     def crash(self) -> MemoryStore:
@@ -310,6 +311,7 @@ class SimulatedNode:
         def done(complete: bool) -> None:
             self._syncing = False
             if complete and process == self.process:
+                self.unready = False
                 self.keeper.sync_done()
 
         self.run(self.keeper.sync(), done, background=True)

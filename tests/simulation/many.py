@@ -19,7 +19,7 @@ from .schedules import mixed, schedule_of
 from .workload import User
 
 SHOWN: Final = ("reads", "writes", "logins", "logouts", "rotations", "replays", *COUNTED.values(), "unavailable", "excused")
-STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained")
+STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained", "left for good")
 FAULT: Final = "fault: "
 REFUSED: Final = "refused: "
 FAILING_SHOWN_MAX: Final = 20

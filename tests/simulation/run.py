@@ -14,7 +14,7 @@ from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
 from .copies import files_lost, known_singles
-from .faults import LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .faults import AWAY, LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
 from .operating import Operating
 from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
 
@@ -107,7 +107,7 @@ class _Run:
 
     def strike(self, kind: str) -> bool:
         """One fault, and the recovery from it. Whether the cluster has recovered."""
-        world = self.world
+        world, began = self.world, self.world.now
         singles = known_singles(world, self.people) if kind == LOSING else {}
         stop = start_fault(world, kind)
         if kind == LOSING:
@@ -127,8 +127,18 @@ class _Run:
             self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: sessions lack a second copy"))
             return False
         self._unite()
+        if kind in AWAY:
+            self._old_cookies(began)
         world.run(world.now + world.random.uniform(0.2, 1.0))
         return True
+
+    def _old_cookies(self, since: float) -> None:
+        """Of what was ended while a host was away: everywhere."""
+        for user in self.people:
+            for cookie, story in user.old:
+                if (story.end_started or 0.0) >= since:
+                    for node in self.world.nodes.values():
+                        user.read(node, cookie, story)
 
     def _part(self, host: str | None) -> list[Stranded]:
         """One host is alone: everybody goes on at the others, and there."""

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from clustersession.config import Timeouts
 
-from .faults import ALONE, CUTS, DRAINS, LONG, LOSSY, MORE_THAN_ONE, ONE_AT_A_TIME, RELAY, SLOW, SWIZZLE
+from .faults import ALONE, AWAY, CUTS, DRAINS, LONG, LOSSY, MORE_THAN_ONE, ONE_AT_A_TIME, RELAY, SLOW, SWIZZLE
 from .workload import SHORT_IDLE_S
 
 Schedule: TypeAlias = Mapping[str, Any]
@@ -21,6 +21,7 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
     "swizzle": {"kinds": SWIZZLE},
     "one host alone": {"kinds": (*ALONE, *LOSSY)},
     "one after another": {"kinds": RELAY},
+    "others leave meanwhile": {"kinds": AWAY},
     "short sessions": {"idle_s": SHORT_IDLE_S},
     "long faults, short sessions": {"kinds": LONG, "idle_s": SHORT_IDLE_S},
     "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY)},
