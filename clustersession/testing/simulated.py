@@ -52,15 +52,24 @@ class Network:
 class World(Events):
     """The event queue, the seeded randomness and the nodes. `counts` says what really happened; `messages` and `sent_bytes`
     what each node has sent. `seeds`: how many nodes are named in the settings of a node that starts, or all. `on_wire`:
-    messages travel as bytes, and these are counted; without, the same happens in less time."""
+    messages travel as bytes, and these are counted; without, the same happens in less time. `zones`: nodes are in so many in
+    turn; 0: in none."""
 
     def __init__(
-        self, seed: int, nodes: int, *, timeouts: Timeouts | None = None, seeds: int | None = None, on_wire: bool = True
+        self,
+        seed: int,
+        nodes: int,
+        *,
+        timeouts: Timeouts | None = None,
+        seeds: int | None = None,
+        on_wire: bool = True,
+        zones: int = 0,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         super().__init__(self.timeouts.request_s)
         self.on_wire = on_wire
-        self.seed, self.random, self.seeds = seed, random.Random(seed), seeds
+        self.seed, self.random, self.seeds, self._zones = seed, random.Random(seed), seeds, zones
+        self.made = 0  # nodes so far
         self.messages, self.sent_bytes = Counter[str](), Counter[str]()
         self.network, self.counts = Network(), Counter[str]()
         self.trace: Callable[[str], None] | None = None  # is told what happens, in words
@@ -72,6 +81,7 @@ class World(Events):
     def join(self, name: str) -> SimulatedNode:
         """A new host without files, which knows the seeds."""
         node = SimulatedNode(self, name)
+        node.unready = True
         self.nodes[name] = node
         node.start(files=None)
         return node
@@ -79,6 +89,11 @@ class World(Events):
     def remove(self, name: str) -> None:
         """Its process is killed, its host and its files are gone for good."""
         self.nodes.pop(name).crash()
+
+    def zone_of_next(self) -> str:
+        """The zone of the node that is being made."""
+        self.made += 1
+        return f"zone {(self.made - 1) % self._zones}" if self._zones else ""
 
     def log(self, text: str) -> None:
         if self.trace is not None:
@@ -180,8 +195,8 @@ class SimulatedNode:
     duty: Duty
 
     def __init__(self, world: World, name: str) -> None:
-        self.world, self.name = world, name
-        self.up = self.paused = False
+        self.world, self.name, self.zone = world, name, world.zone_of_next()
+        self.up = self.paused = self.unready = False  # unready: it is new, and as `/readyz` says 503 no user is sent there
         self.process = self.incarnation = 0
         self.waiting: list[tuple[int, Event]] = []
         self._offset = world.random.uniform(1.0, 1000.0)
@@ -210,7 +225,7 @@ class SimulatedNode:
             limits=Limits(),
             timeouts=self.world.timeouts,
         )
-        me = Member(self.name, self.name, 10060, self.incarnation, kids=RING.kids)
+        me = Member(self.name, self.name, 10060, self.incarnation, zone=self.zone, kids=RING.kids)
         self.keeper = Keeper(self.host, me, self.world.timeouts)
         known = [node for node in self.world.nodes.values() if node is not self] if hasattr(self.world, "nodes") else []
         for other in known[: self.world.seeds]:
@@ -224,9 +239,9 @@ class SimulatedNode:
             self.world.at(0.05, self._sync, self)
 
     def _greet(self, other: SimulatedNode) -> None:
-        """What the seeds of the settings do: everybody learns that the other is there."""
+        """What the seeds of the settings do: everybody learns that the other is there, but who is out of reach."""
         for one, two in ((self, other), (other, self)):
-            if one is not two and one.up:
+            if one is not two and one.up and one.name not in self.world.network.silent:
                 one.keeper.introduce(Member(two.name, two.name, 10060, 0))
 
     def crash(self) -> MemoryStore:
@@ -296,6 +311,7 @@ class SimulatedNode:
         def done(complete: bool) -> None:
             self._syncing = False
             if complete and process == self.process:
+                self.unready = False
                 self.keeper.sync_done()
 
         self.run(self.keeper.sync(), done, background=True)

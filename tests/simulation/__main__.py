@@ -19,16 +19,22 @@ def main(arguments: list[str]) -> int:
     if options.seed is None:
         jobs = jobs_of(options.seeds, options.seconds, options.schedule, options.kinds, options.broken)
         return run_many(
-            [job._replace(users=options.users, nodes=options.nodes, plain=options.plain) for job in jobs], options.jobs
+            [
+                job._replace(users=options.users, nodes=options.nodes, zones=options.zones or job.zones, plain=options.plain)
+                for job in jobs
+            ],
+            options.jobs,
         )
+    schedule, zones = (options.schedule, 0) if options.schedule else mixed(options.seed)
     job = Job(
         options.seed,
         options.seconds,
-        options.schedule or mixed(options.seed),
+        schedule,
         options.kinds,
         options.broken,
         options.users,
         options.nodes,
+        options.zones or zones,
         options.faults,
         options.plain,
     )
@@ -63,6 +69,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--broken", default="", choices=("", *BUILDS), help="a build without one of its rules")
     parser.add_argument("--users", type=int, default=0, help="at once")
     parser.add_argument("--nodes", type=int, default=0, help="hosts; 3 to 5 by the seed")
+    parser.add_argument("--zones", type=int, default=0, help="that hosts are in; those of the mix")
     parser.add_argument("--plain", action="store_true", help="users only read and write: no counting, no locks")
     one = parser.add_argument_group("one seed")
     one.add_argument("--seed", type=int, help="run only this one, and print what it counted")

@@ -45,6 +45,19 @@ def ack_before_the_backup(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(saving, "_delivered", delivered)
 
 
+def create_acked_by_one(patch: pytest.MonkeyPatch) -> None:
+    """A new session is acked when its master has it; the backup gets it with the next write."""
+
+    def create(_: Cluster, key: bytes, record: Record) -> Any:
+        reply = yield Ask(record.master, calls.Put(key, record))
+        if not isinstance(reply, calls.Held):
+            return Unavailable("the master did not take it")
+        return Saved(Placement(record.epoch, record.owners), record.version, copies=2)
+
+    for module in (saving, rotating, operations, workload):
+        patch.setattr(module, "create", create)
+
+
 def no_epoch_check(patch: pytest.MonkeyPatch) -> None:
     """Whoever was an owner once goes on taking writes, and a late record replaces a newer one."""
     apply, deliver = _rule("on_apply"), _rule("on_deliver")
@@ -327,6 +340,7 @@ LOST_COUNTS = frozenset(("lost operation", "read went back"))
 OVERWRITTEN = frozenset(("not based on the last",))
 BUILDS: dict[str, Build] = {
     "ack before the backup": Build(ack_before_the_backup, LOST),
+    "create acked by one": Build(create_acked_by_one, LOST, first=2),
     "no epoch check": Build(no_epoch_check, LOST, "many calls fail at once", 3),
     "upsert instead of update": Build(upsert_instead_of_update, UNDONE),
     "rotate what was read": Build(rotate_what_was_read, LOST, first=7),

@@ -49,7 +49,7 @@ class Story:
     acked: dict[str, list[Write]] = field(default_factory=dict)
     end_started: float | None = None
     end_acked: float | None = None
-    excused: bool = False  # every copy with its last acked state was lost with the files of crashed hosts
+    excused: bool = False  # lost with the files of a host that knew itself to be the only one that held it
     successor: Story | None = None  # the session that a rotation made of it
     idle_s: float = 3600.0
     last_sent: float = 0.0  # when the last request for it was sent, and the last one that got a good answer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from clustersession.testing.simulated import SimulatedNode, World
 
 Stop = Callable[[], None]
-ONE_AT_A_TIME = ("crash", "crash and lose files", "pause", "silence", "drop", "delay", "duplicate")
+LOSING = "crash and lose files"
+ONE_AT_A_TIME = ("crash", LOSING, "pause", "silence", "drop", "delay", "duplicate")
 MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so that views and owners disagree: not promised
 CUTS = ("cut", "half cut")  # one link of many
 DRAINS = ("drain", "drain and lose files")
@@ -15,8 +16,11 @@ ALONE = ("isolation",)  # one host reaches no other for longer than it takes to 
 LOSSY = ("isolation, lossy heal",)  # and of the first messages afterwards many are lost
 SWIZZLE = ("swizzle",)  # a host reaches nobody for a moment, and then nobody but one for a long one
 RELAY = ("relay",)  # one host is just back when the next one is killed
+AWAY = ("crash, and others leave", "silence, and others leave")  # for good, and new ones come, before it is back on its files
 SLOW = ("crash while slow",)  # what a coordinator has begun is only half done
 LONG = ("long silence", "long cut")  # longer than a session may be idle, in a run where that is short
+STAYING = 2  # of those that a host which is away knows, at least
+JOINING = (1, 3, 4, 5)  # three are asked for a session whose owners are gone: all of them can be new
 NOISE = ("drop", "delay", "duplicate", *MORE_THAN_ONE)
 DURATION_S = {
     "pause": (0.3, 12.0),
@@ -31,6 +35,7 @@ DURATION_S = {
     "isolation, lossy heal": (3.5, 12.0),
     "relay": (4.5, 9.0),
     "swizzle": (2.0, 8.0),
+    **dict.fromkeys(AWAY, (4.0, 9.0)),
     "crash while slow": (4.0, 8.0),
 }
 
@@ -48,7 +53,7 @@ def start_fault(world: World, kind: str) -> Stop:
             return lambda: node.start(files=files)
         case "crash while slow":
             return _crashed_while_slow(world, node)
-        case "crash and lose files":
+        case "crash and lose files":  # `LOSING`
             node.crash()
             return lambda: node.start(files=None)
         case "pause":
@@ -62,6 +67,8 @@ def start_fault(world: World, kind: str) -> Stop:
             return _swizzled(world, node)
         case "relay":
             return _relayed(world, node)
+        case "crash, and others leave" | "silence, and others leave":
+            return _away(world, node, killed=kind == AWAY[0])
         case "cut" | "half cut" | "long cut":
             return _cut(world, node, one_way=kind == "half cut")
     return _noise(world, kind)
@@ -72,11 +79,9 @@ def _drained(world: World, node: SimulatedNode, *, keeps_files: bool) -> Stop:
     node.leave()
 
     def back() -> None:
-        limit = world.now + 30.0
-        while node.duty.progress.owed != 0 and world.now < limit:
-            world.run(world.now + 0.05)
-        world.counts["drained"] += node.duty.progress.owed == 0
-        keeps = keeps_files or node.duty.progress.owed != 0
+        drained = _owes_nothing(world, node)
+        world.counts["drained"] += drained
+        keeps = keeps_files or not drained
         files = node.crash()
         world.run(world.now + world.random.uniform(0.1, 8.0))
         node.start(files=files if keeps else None)
@@ -120,6 +125,54 @@ def _swizzled(world: World, node: SimulatedNode) -> Stop:
             change({(node.name, other), (other, node.name)})
             world.run(world.now + world.random.uniform(0.0, 0.4))
     return world.network.cut.clear
+
+
+def _away(world: World, node: SimulatedNode, *, killed: bool) -> Stop:
+    """It comes back to a cluster in which few are left of those that it knows."""
+    files = node.crash() if killed else None
+    away = _silence(world, node) if files is None else lambda: node.start(files=files)
+
+    def back() -> None:
+        others = [each for each in world.nodes.values() if each is not node]
+        world.random.shuffle(others)
+        leaving, joining = others[: max(1, len(others) - STAYING)], world.random.choice(JOINING)
+        if world.random.random() < 0.25:
+            _joined(world, joining)
+            _left_for_good(world, leaving)
+        else:
+            _left_for_good(world, leaving)
+            _joined(world, joining)
+        away()
+
+    return back
+
+
+def _joined(world: World, count: int) -> None:
+    for _ in range(count):
+        world.join(f"n{world.made}")
+    world.run(world.now + 4.0)
+
+
+def _left_for_good(world: World, leaving: Iterable[SimulatedNode]) -> None:
+    """One after the other, each when it owes nothing; who cannot stays."""
+    for node in leaving:
+        node.leave()
+        if _owes_nothing(world, node):
+            node.keeper.left()
+            world.run(world.now + 0.5)
+            world.remove(node.name)
+            world.counts["left for good"] += 1
+        else:
+            node.start(files=node.crash())
+        world.run(world.now + world.random.uniform(0.1, 3.0))
+
+
+def _owes_nothing(world: World, leaver: SimulatedNode) -> bool:
+    """In the time that a drain may take."""
+    limit = world.now + 30.0
+    while leaver.duty.progress.owed != 0 and world.now < limit:
+        world.run(world.now + 0.05)
+    return leaver.duty.progress.owed == 0
 
 
 def alone(world: World) -> str | None:
@@ -183,7 +236,7 @@ def healthy(world: World) -> str | None:
         if not node.up or node.paused or not node.keeper.synced:
             return f"{node.name} has not synced"
         view = node.keeper.view()
-        if len(view.members) < len(world.nodes) or not view.converged:
+        if not world.nodes.keys() <= view.members.keys() or not view.converged:
             return f"{view}"
         for other in world.nodes:
             if other != node.name and node.store is not None and node.store.hint_count(other):

@@ -19,7 +19,7 @@ from .schedules import mixed, schedule_of
 from .workload import User
 
 SHOWN: Final = ("reads", "writes", "logins", "logouts", "rotations", "replays", *COUNTED.values(), "unavailable", "excused")
-STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained")
+STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained", "left for good")
 FAULT: Final = "fault: "
 REFUSED: Final = "refused: "
 FAILING_SHOWN_MAX: Final = 20
@@ -35,6 +35,7 @@ class Job(NamedTuple):
     build: str = ""  # a broken one
     users: int = 0  # 0: as the schedule has it
     nodes: int = 0
+    zones: int = 0
     faults: tuple[int, ...] | None = None  # only these strike
     plain: bool = False  # users only read and write
 
@@ -49,7 +50,7 @@ class Job(NamedTuple):
 
     def given(self) -> dict[str, Any]:
         """What its schedule says, and what is said instead."""
-        own = {"kinds": self.kinds, "users": self.users, "nodes": self.nodes}
+        own = {"kinds": self.kinds, "users": self.users, "nodes": self.nodes, "zones": self.zones}
         return dict(schedule_of(self.schedule)) | {name: value for name, value in own.items() if value}
 
     @property
@@ -59,7 +60,7 @@ class Job(NamedTuple):
         parts.append(f"--schedule {self.schedule!r}")
         if self.kinds:
             parts.append(f"--kinds {','.join(self.kinds)!r}")
-        parts += [f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes)) if value]
+        parts += [f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes), ("zones", self.zones)) if value]
         if self.faults is not None:
             parts.append(f"--faults {','.join(map(str, self.faults)) or 'none'}")
         if self.plain:
@@ -71,7 +72,8 @@ class Job(NamedTuple):
 
 def jobs_of(seeds: Sequence[int], seconds: float, schedule: str = "", kinds: tuple[str, ...] = (), build: str = "") -> list[Job]:
     """One job a seed; `schedule` "": the mix."""
-    return [Job(seed, seconds, schedule or mixed(seed), kinds, build) for seed in seeds]
+    given = ((schedule, 0) if schedule else mixed(seed) for seed in seeds)
+    return [Job(seed, seconds, name, kinds, build, zones=zones) for seed, (name, zones) in zip(seeds, given, strict=True)]
 
 
 def run_many(jobs: Sequence[Job], processes: int, out: TextIO = sys.stdout) -> int:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from clustersession.config import Timeouts
 from clustersession.core.calls import Call, Reply
-from clustersession.core.record import floor_of
 from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
-from .faults import ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .copies import files_lost, known_singles
+from .faults import AWAY, LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
 from .operating import Operating
 from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
 
@@ -43,6 +43,7 @@ def run_seed(
     seconds: float = 60.0,
     users: int = 6,
     nodes: int | None = None,
+    zones: int = 0,
     kinds: Sequence[str] = ONE_AT_A_TIME,
     idle_s: float = IDLE_S,
     faults: Collection[int] | None = None,
@@ -55,7 +56,7 @@ def run_seed(
     """Run `seed`. The same seed gives the same result, to the last event. `faults`: only these strike, counted from 0.
     `write_below`: of which chance a click is a write, not a read."""
     with _without_collector():
-        world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire)
+        world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire, zones=zones)
         _overheard(world, listener)
         run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below, people)
         number = 0
@@ -106,10 +107,12 @@ class _Run:
 
     def strike(self, kind: str) -> bool:
         """One fault, and the recovery from it. Whether the cluster has recovered."""
-        world = self.world
+        world, began = self.world, self.world.now
+        singles = known_singles(world, self.people) if kind == LOSING else {}
         stop = start_fault(world, kind)
-        if kind == "crash and lose files":
-            self._excuse()
+        if kind == LOSING:
+            lost = next(node.name for node in world.nodes.values() if not node.up)
+            self.checker.violations += files_lost(world, self.people, singles, lost)
         stranded = self._part(alone(world))
         world.run(world.now + duration(world, kind))
         for user in stranded:
@@ -124,8 +127,18 @@ class _Run:
             self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: sessions lack a second copy"))
             return False
         self._unite()
+        if kind in AWAY:
+            self._old_cookies(began)
         world.run(world.now + world.random.uniform(0.2, 1.0))
         return True
+
+    def _old_cookies(self, since: float) -> None:
+        """Of what was ended while a host was away: everywhere."""
+        for user in self.people:
+            for cookie, story in user.old:
+                if (story.end_started or 0.0) >= since:
+                    for node in self.world.nodes.values():
+                        user.read(node, cookie, story)
 
     def _part(self, host: str | None) -> list[Stranded]:
         """One host is alone: everybody goes on at the others, and there."""
@@ -142,13 +155,6 @@ class _Run:
         self.checker.parting.united(self.world.now)
         for user in self.people:
             user.avoids = None
-
-    def _excuse(self) -> None:
-        """Sessions whose last acked state was only on the host that lost its files."""
-        for user in self.people:
-            if user.cookie is not None and user.story is not None and not _still_held(self.world, user):
-                user.story.excused = True
-                self.world.counts["excused"] += 1
 
     def read_all(self) -> None:
         """At the end, with everything healed: every session from every host, also those that were ended."""
@@ -176,18 +182,3 @@ def _passes(world: World, condition: Callable[[], bool]) -> bool:
     while not condition() and world.now < limit:
         world.run(world.now + 0.25)
     return condition()
-
-
-def _still_held(world: World, user: User) -> bool:
-    assert user.cookie is not None
-    assert user.story is not None
-    last = {key: writes[-1] for key, writes in user.story.acked.items()}
-    for node in world.nodes.values():
-        if not node.up:
-            continue
-        record = node.host.record(user.cookie.key)
-        if record is None or record.pointer or floor_of(record) < user.cookie.floor:
-            continue
-        if all(record.items.get(key, (None, None))[1] is not None for key in last):
-            return True
-    return False

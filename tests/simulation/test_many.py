@@ -19,8 +19,16 @@ UNFENCED = Job(10002, 7.0, "one at a time", build="the fence of a lock is not ch
 
 def test_the_mix_gives_every_schedule_every_number_of_hosts() -> None:
     """Faults and sizes of the cluster do not go in step."""
-    seen = {(mixed(seed), seed % 3) for seed in range(3 * len(SCHEDULES))}
+    seen = {(mixed(seed)[0], seed % 3) for seed in range(3 * len(SCHEDULES))}
     assert len(seen) == 3 * len(SCHEDULES)
+
+
+def test_a_third_of_the_mix_is_in_zones() -> None:
+    """Two or three, of each schedule with each number of hosts."""
+    seeds = range(6 * 3 * len(SCHEDULES))
+    zoned = {(*mixed(seed), seed % 3) for seed in seeds if mixed(seed)[1]}
+    assert len(zoned) == len(seeds) / 3
+    assert {zones for _, zones, _ in zoned} == {2, 3}
 
 
 def test_a_run_that_breaks_no_rule_says_what_happened() -> None:

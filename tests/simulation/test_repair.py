@@ -211,3 +211,19 @@ def test_hosts_are_drained_under_traffic(seed: int) -> None:
     result = run_seed(seed, kinds=("drain", "drain and lose files"))
     assert not result.violations, result.violations
     assert result.counts["drained"] > 3
+
+
+def test_the_two_copies_of_a_session_are_in_two_zones() -> None:
+    """At first, and after a host was replaced: so that a zone that fails takes no session with it."""
+    world = World(1, 6, zones=2)
+    world.run(5.0)
+    sessions = Idle(world, 100)
+    assert _zones(sessions) == {2}
+    world.nodes["n1"].crash()
+    sessions.await_safe(15.0)
+    assert _zones(sessions) == {2}
+
+
+def _zones(sessions: Idle) -> set[int]:
+    """In how many zones the copies of one session are."""
+    return {len({sessions.world.nodes[name].zone for name in sessions.copies(key)}) for key in sessions.owners}

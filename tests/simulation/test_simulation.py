@@ -47,6 +47,9 @@ FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     "a write that was refused after it was numbered": (14, {"people": Operating}),
     # a master that had numbered a write fell silent, another one got the lock, and the write came back in a merge and was acked
     "a write under a lock that another has by now": (196, {**schedule_of("cuts"), "seconds": 120.0, "people": Operating}),
+    # two owners in two zones, each of which took the other for lost, chose their new backup by their own zone: not the same one
+    "two zones choose two backups": (26, {**schedule_of("cuts, in zones"), "nodes": 4}),
+    "two zones choose two backups, again": (38, {**schedule_of("cuts, in zones"), "nodes": 4}),
 }
 
 

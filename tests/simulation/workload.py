@@ -102,7 +102,7 @@ class User:
         """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
         silent, avoided, chance = self.world.network.silent, self.avoids, self.world.random
         up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != avoided]
-        hosts = [n for n in up if not n.paused or chance.random() < 0.15]
+        hosts = [n for n in up if not n.unready and (not n.paused or chance.random() < 0.15)]
         return chance.choice(hosts) if hosts else None
 
     def stranded(self, host: SimulatedNode, number: int) -> Stranded:
