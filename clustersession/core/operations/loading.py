@@ -15,7 +15,7 @@ from .search import Search
 HOPS_MAX: Final = 4  # the ID's owners, and three times where a pointer leads
 SEARCHES_MAX: Final = 3  # again where the session was moved by others during a walk, so that its answers don't fit together
 OUTRUN_WAIT_S: Final = 0.01  # what another coordinator has begun is finished in a few calls
-SEARCHED_FIRST: Final = 3  # anti-entropy keeps pointers at the first of the key's order
+SEARCHED_FIRST: Final = 3  # of the key's order: hosts that come back leave pointers there
 
 
 def load(cluster: Cluster, target: Target) -> Operation[LoadOutcome]:
