@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from clustersession.core import calls
@@ -17,9 +18,10 @@ from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
 from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
+from clustersession.runtime.board import write_board
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.engine import Engine
-from clustersession.testing.in_process import SECRET, InProcessCluster
+from clustersession.testing.in_process import SECRET, InProcessCluster, InProcessNode
 from tests.runtime.test_pipeline import Clock, read, save, visit, write
 
 OWN = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "Firefox"}
@@ -336,15 +338,72 @@ def test_a_bar_that_cannot_be_read_is_not_forgotten(cluster: InProcessCluster, c
     assert a.store.boards("bar ") == {"bar unreadable": b"of a later release"}
 
 
+OLD, NEW = KeyRing.parse(SECRET), KeyRing.parse("2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a")
+BOTH = KeyRing.parse(f"2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a,{SECRET}")
+
+
+def with_ring(node: InProcessNode, ring: KeyRing) -> None:
+    """What a new secret file does to a worker."""
+    sealer = Sealer(ring, "default")
+    node.host._sealer = node.host.bars._sealer = lambda: sealer
+    node.engine.ring = node.engine.cookies.ring = lambda: ring
+
+
+def signing(cluster: InProcessCluster, kid: int) -> None:
+    """What each node makes known when it has heard of everybody's keys."""
+    for node in cluster:
+        write_board(node.store, msgspec.structs.replace(node.host.board, signing_kid=kid))
+
+
 def test_a_key_change_loses_no_one(cluster: InProcessCluster) -> None:
     """Sessions indexed under the old key are found with a ring that signs with a new one and still has the old."""
     a = cluster["a"]
     cookie = login(a.engine, "7")
-    ring = KeyRing.parse(f"2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a,{SECRET}")
     for node in cluster:
-        node.host.bars._sealer = lambda: Sealer(ring, "default")
+        with_ring(node, BOTH)
     assert [each.id for each in a.engine.users.sessions_of("7")] == [handle(a.engine, cookie)]
     assert a.engine.users.end_all("7") == 1
+
+
+@pytest.mark.parametrize("asked", ["a", "b"])
+@pytest.mark.parametrize("ahead", ["", "a", "ac", "abc"])
+def test_a_key_put_in_front_on_one_host_after_the_other_hides_no_one(clock: Clock, ahead: str, asked: str) -> None:
+    """While not all hosts have it, whoever is asked finds the sessions of those that do, counts and ends them."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=12)
+    signing(cluster, 1)
+    for name in ahead:
+        with_ring(cluster[name], BOTH)
+    cookies = [login(cluster[name].engine, "7") for name in "abc" * 4]
+    asked_one = cluster[asked].engine
+    assert len(asked_one.users.sessions_of("7")) == 12
+    clock.now += 1
+    cookies.append(login(asked_one, "7"))
+    assert cluster.counted("login_over_limit") == 1
+    assert asked_one.users.end_all("7") == 12
+    assert alive(cluster, *cookies) == [False] * 13
+
+
+def test_a_key_change_from_one_end_to_the_other(cluster: InProcessCluster, clock: Clock) -> None:
+    """At each step all that can still be read is found: the new key known, signing, and alone."""
+    a, b, c = cluster
+    signing(cluster, 1)
+    early = login(a.engine, "7")
+    for node in (a, b, c):
+        with_ring(node, BOTH)
+        between = login(node.engine, "7")
+        assert len(b.engine.users.sessions_of("7")) == len(c.engine.users.sessions_of("7"))
+    signing(cluster, 2)
+    late = login(b.engine, "7")
+    assert len(c.engine.users.sessions_of("7")) == 5
+    clock.now += 61
+    used = write(a.engine, early, seen=1)
+    assert used == early, "the ID is still of the old key"
+    for node in cluster:
+        with_ring(node, NEW)
+    assert alive(cluster, early, between, late) == [False, False, True]
+    assert handle(a.engine, late) in [each.id for each in a.engine.users.sessions_of("7")]
+    c.engine.users.end_all("7")
+    assert alive(cluster, late) == [False]
 
 
 # --- awaited -----------------------------------------------------------------------------------------------------------------
