@@ -17,7 +17,7 @@ from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
-from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
+from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions, ValueNotSupported
 from clustersession.runtime.board import write_board
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.engine import Engine
@@ -103,6 +103,31 @@ def test_users_are_named_by_text_and_numbers(cluster: InProcessCluster) -> None:
             users.sessions_of(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nobody"):
         users.sessions_of("")
+
+
+def test_a_user_may_be_named_like_nobody_else(clock: Clock) -> None:
+    """A name that begins with a zero character, as those of our own records do, or that is very long: such a user has sessions
+    like any other, which are listed, limited and ended."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=2)
+    a, b, c = cluster.engines()
+    for name in ("\0x", "\0", "\0canary", "x" * 60_000):
+        cookies = []
+        for engine in (a, b, c):
+            clock.now += 1
+            cookies.append(login(engine, name))
+        assert alive(cluster, *cookies) == [False, True, True]
+        assert read(a, cookies[2]) == {"_user_id": name}
+        assert len(b.users.sessions_of(name)) == 2
+        assert c.users.end_all(name) == 2
+        assert alive(cluster, *cookies) == [False] * 3
+
+
+def test_nobody_is_named_by_what_no_session_can_hold(cluster: InProcessCluster) -> None:
+    """Text with lone surrogates is refused at the login, so who asks for such a user finds none."""
+    a = cluster["a"].engine
+    with pytest.raises(ValueNotSupported, match="lone surrogates"):
+        login(a, "\ud800")
+    assert (a.users.sessions_of("\ud800"), a.users.end_all("\ud800")) == ([], 0)
 
 
 def test_ended_expired_and_handed_over_sessions_are_not_listed(cluster: InProcessCluster, clock: Clock) -> None:
