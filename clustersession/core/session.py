@@ -258,9 +258,10 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         self._assigned = self._deleted = self._undecodable = _NO_KEYS
 
     def rotate(self, grace: bool = False) -> None:
-        """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests.
+        """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests: for 10 s
+        or until the user is logged out.
 
-        Of several calls in a request the one without grace counts.
+        Of several calls in a request the one without grace counts, and there is none where the user goes or changes.
         """
         self._changing()
         self._rotation = "grace" if grace and self._rotation != "strict" else "strict"

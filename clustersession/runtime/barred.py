@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from ..core.bars import Bar, Tally, bucket_of, decode_bar, encode_bar, group_of
-from ..core.record import Key, Record, is_user
+from ..core.record import Key, Record, is_over, is_user
 from ..core.replica.ends import TOMBSTONE_KEPT_S
 from ..core.sealing import Sealer
 from ..errors import StoreFull
@@ -58,11 +58,12 @@ class KnownBars:
         return labels
 
     def group(self, record: Record) -> bytes | None:
-        """Where the store's index has a record. Also where it only points to, as it may be called back to life.
+        """Where the store's index has a record. Also where it only points to, as it may be called back to life,
+        and as long as a grace shows it.
 
         It is looked up by hosts whose rings are not changed yet, so under the key that all have: as an ID is signed."""
         user = record.principal
-        if not user or record.ended is not None or not is_user(user):
+        if not user or is_over(record) or not is_user(user):
             return None
         labels, kid = self._by_kid(user), self._signing()
         return group_of(labels[kid] if kid in labels else next(iter(labels.values())))
@@ -75,7 +76,7 @@ class KnownBars:
     def against(self, key: Key, record: Record) -> bool:
         """Whether what has come here of a session has been ended by a bar."""
         user = record.principal
-        if not user or record.ended is not None or not is_user(user) or self._store.board(VERSION) is None:
+        if not user or is_over(record) or not is_user(user) or self._store.board(VERSION) is None:
             return False
         return any(bar.ends(key, record) for label in self.labels(user) for bar in self._under(label))
 
