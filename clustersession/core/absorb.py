@@ -14,11 +14,14 @@ from .record import (
     Record,
     accepted,
     ended,
+    is_over,
+    is_user,
     merged,
     newer_items,
     pointer_to,
     rank,
     same_history,
+    without_grace,
 )
 
 
@@ -47,9 +50,10 @@ def absorb(mine: Record | None, theirs: Record, me: str, source: str | None = No
 
 
 def _first(theirs: Record, me: str) -> Record | None:
-    if theirs.ended or me not in theirs.owners:
-        return theirs if theirs.ended else None
-    return None if theirs.pointer else theirs
+    if theirs.ended:
+        # what a grace shows of a user stays where it was given: there it is ended with the session
+        return without_grace(theirs) if is_user(theirs.principal) else theirs
+    return None if theirs.pointer or me not in theirs.owners else theirs
 
 
 def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
@@ -57,6 +61,8 @@ def _with_tombstone(mine: Record, theirs: Record, me: str) -> Absorption:
     if mine.ended and not theirs.ended:
         return Absorption(mine, better=mine)
     if mine.ended:
+        if is_over(theirs) and is_user(mine.principal):
+            mine = without_grace(mine)
         adopted = mine.but(epoch=theirs.epoch, owners=theirs.owners, version=theirs.version, base=theirs.epoch)
         return Absorption(adopted if higher else mine, better=None if higher or rank(mine) == rank(theirs) else mine)
     assert theirs.ended is not None

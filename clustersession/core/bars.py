@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from .record import DEVICE, ROOT, Key, Record
+from .record import DEVICE, OF_LOGIN, ROOT, Key, Record, is_over
 
 REASON: Final = "logged out everywhere"
 BAR_ID_BYTES: Final = 8
@@ -31,8 +31,8 @@ class Bar(msgspec.Struct, frozen=True, array_like=True):
     spared: tuple[Key, ...] = ()
 
     def ends(self, key: Key, record: Record) -> bool:
-        """Whether a session of this user, stored as `record`, is one of those."""
-        if record.ended is not None or key in self.spared or root_of(key, record) in self.spared:
+        """Whether a session of this user, stored as `record`, is one of those; also of what a grace still shows."""
+        if is_over(record) or key in self.spared or root_of(key, record) in self.spared:
             return False
         return record.logged_in <= self.at
 
@@ -62,7 +62,7 @@ def root_of(key: Key, record: Record) -> Key:
 def with_root(old_key: Key, old: Record, principal: str | None) -> dict[str, msgspec.Raw]:
     """What the successor of `old` has in `extra`: the same login goes on, or (another user, or none) a new one begins."""
     if principal is None or principal != old.principal:
-        return {name: raw for name, raw in old.extra.items() if name not in (ROOT, DEVICE)}
+        return {name: raw for name, raw in old.extra.items() if name not in OF_LOGIN}
     return {**old.extra, ROOT: msgspec.Raw(msgspec.msgpack.encode(root_of(old_key, old)))}
 
 

@@ -23,6 +23,8 @@ SOMEBODY: Final = ""  # the principal of a tombstone: it has been one's, and doe
 ROOT: Final = "root"  # in `Record.extra`: the key under which the user logged in, where the session has another ID by now
 WAITING: Final = "waiting"  # in `Record.extra`: taken over while its user was away, so that it ends when it did before
 DEVICE: Final = "device"  # in `Record.extra`: where the user logged in from
+GRACES: Final = "graces"  # in `Record.extra`: which former IDs of the session may still be read
+OF_LOGIN: Final = (ROOT, DEVICE, GRACES)  # what goes with the user
 
 Key: TypeAlias = bytes  # 16 bytes: SHA-256 of the ID's token, cut
 Owners: TypeAlias = tuple[str, str | None]  # identities of master and backup
@@ -40,7 +42,7 @@ Item: TypeAlias = tuple[Stamp, bytes | None]  # None: the key was deleted; kept 
 
 
 class Ending(msgspec.Struct, frozen=True, array_like=True):
-    """Why and when a session ended. Until `grace_until` a rotated one still shows what it held (nobody -> user only)."""
+    """Why and when a session ended. Until `grace_until` a rotated one still shows what it held (a user's: if asked for)."""
 
     reason: str
     at: float
@@ -279,7 +281,7 @@ def ended(record: Record, ending: Ending) -> Record:
     graced = ending.grace_until is not None
     return record.but(
         principal=record.principal if graced or not is_user(record.principal) else SOMEBODY,
-        extra=record.extra if graced else {name: raw for name, raw in record.extra.items() if name not in (ROOT, DEVICE)},
+        extra=record.extra if graced else {name: raw for name, raw in record.extra.items() if name not in OF_LOGIN},
         ended=ending,
         pointer=False,
         accepted=True,
@@ -289,6 +291,17 @@ def ended(record: Record, ending: Ending) -> Record:
         locks={},
         frozen_until=None,
     )
+
+
+def without_grace(tombstone: Record) -> Record:
+    """The tombstone as it is when its grace is over."""
+    assert tombstone.ended is not None
+    return tombstone if is_over(tombstone) else ended(tombstone, Ending(tombstone.ended.reason, tombstone.ended.at))
+
+
+def is_over(record: Record) -> bool:
+    """Whether it has ended, and nothing of it can be read by a grace."""
+    return record.ended is not None and record.ended.grace_until is None
 
 
 def is_user(principal: str | None) -> bool:

@@ -55,11 +55,12 @@ class Sealer:
         except InvalidTag:
             raise Corrupt(f"sealed {_shown(purpose)} fails its check: changed, or made for something else") from None
 
-    def labels(self, name: str) -> tuple[bytes, ...]:
-        """What stands for a user where the name itself has no business: a keyed hash for each key, the signing one first."""
+    def labels(self, name: str) -> dict[int, bytes]:
+        """What stands for a user where the name itself has no business: a keyed hash by the number of each key, in the ring's
+        order."""
         text = self._context + b"user\0" + name.encode(errors="surrogatepass")
         keys = (self._ring.get(kid) for kid in self._ring.kids)
-        return tuple(hmac.digest(key.tag, text, "sha256")[:LABEL_BYTES] for key in keys if key is not None)
+        return {key.kid: hmac.digest(key.tag, text, "sha256")[:LABEL_BYTES] for key in keys if key is not None}
 
     def _cipher(self, kid: int) -> AESGCMSIV:
         cipher = self._ciphers.get(kid)

@@ -6,7 +6,6 @@ place is encoded again and compared with what was loaded, so `session["cart"].ap
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -14,7 +13,7 @@ from ..config import Limits
 from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported, ValueTypeMismatch
 from .edits import UNKNOWN_TYPE, Edit, Intent, Operations, applied, check_expected, check_type, edit_of, start_of
 from .freshness import Freshness
-from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_value, is_immutable
+from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_value, fingerprint, is_immutable, user_name
 
 Rotation = Literal["strict", "grace"]
 
@@ -259,9 +258,10 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         self._assigned = self._deleted = self._undecodable = _NO_KEYS
 
     def rotate(self, grace: bool = False) -> None:
-        """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests.
+        """Move everything to a new ID and end the old one, at once or (`grace`) kept readable for parallel requests: for 10 s
+        or until the user is logged out.
 
-        Of several calls in a request the one without grace counts.
+        Of several calls in a request the one without grace counts, and there is none where the user goes or changes.
         """
         self._changing()
         self._rotation = "grace" if grace and self._rotation != "strict" else "strict"
@@ -347,7 +347,7 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
     def principal(self, keys: tuple[str, ...]) -> str | None:
         """Who is logged in: the value of the first of `keys` that is there and not None or "".
 
-        Text and numbers as text; of anything else (a dict of claims, bytes that do not decode) a digest.
+        Text and numbers as text; of anything else (a dict of claims, bytes that do not decode) a digest; and see `user_name`.
         """
         accessed = self.accessed
         try:
@@ -358,12 +358,12 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
     def _principal_under(self, key: str) -> str | None:
         value = self.get(key)
         if key in self._undecodable and key not in self._deleted:
-            return _fingerprint(self._items[key])
+            return fingerprint(self._items[key])
         if value is None or value is False:
             return None
         if isinstance(value, str):
-            return str(value)
-        return str(value) if is_immutable(value) and not isinstance(value, bytes) else _fingerprint(encode_value(value, key))
+            return user_name(str(value))
+        return str(value) if is_immutable(value) and not isinstance(value, bytes) else fingerprint(encode_value(value, key))
 
     def _changing(self, key: str | None = None) -> None:
         if self.closed:
@@ -394,7 +394,3 @@ def _checked_key(key: object) -> str:
 
 def _size(items: Mapping[str, bytes | None]) -> int:
     return sum(len(key.encode()) + len(data) for key, data in items.items() if data is not None)
-
-
-def _fingerprint(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"

@@ -12,6 +12,7 @@ are written in the order of their elements' bytes, while dicts keep their own or
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -27,7 +28,7 @@ from ..errors import Corrupt, ValueNotSupported
 
 TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID_, MARKUP, BIG_INT = range(1, 12)
 
-HIDDEN: Final = "\0"  # keys that begin with it are our own, and no app's
+HIDDEN: Final = "\0"  # keys and users whose names begin with it are our own, and no app's
 _INT_64: Final = range(-(2**63), 2**64)
 UNCHANGEABLE: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
 """Exact types whose values cannot change in place, so that only an assignment can have changed one."""
@@ -57,6 +58,17 @@ def decode_value(data: bytes) -> object:
     # Also an unhashable key, a date that is none, a zone this host does not know, a Decimal of no number.
     except (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, RecursionError) as error:
         raise Corrupt(f"a value of {len(data)} bytes does not decode: {type(error).__name__}") from None
+
+
+def fingerprint(data: bytes) -> str:
+    """What stands for a user that is no text."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def user_name(text: str) -> str:
+    """Under which name the user is known that an app calls `text`: the same, but of what begins as our own names do a digest, so
+    that no app's user is taken for one of those."""
+    return fingerprint(text.encode(errors="surrogatepass")) if text.startswith(HIDDEN) else text
 
 
 def check_depth(value: object, depth_max: int, name: str | None = None) -> None:

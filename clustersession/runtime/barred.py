@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from ..core.bars import Bar, Tally, bucket_of, decode_bar, encode_bar, group_of
-from ..core.record import Key, Record, is_user
+from ..core.record import Key, Record, is_over, is_user
 from ..core.replica.ends import TOMBSTONE_KEPT_S
 from ..core.sealing import Sealer
 from ..errors import StoreFull
@@ -27,17 +27,28 @@ _AT: Final = struct.Struct("<d")
 
 
 class KnownBars:
-    """One row of the board for each bar under each label; a host on which nobody was logged out everywhere has none."""
+    """One row of the board for each bar under each label; a host on which nobody was logged out everywhere has none.
+    `signing`: the number of the newest key that every live member has, None where that is not known."""
 
-    def __init__(self, store: Store, sealer: Callable[[], Sealer], clock: Callable[[], float], entropy: Entropy) -> None:
-        self._store, self._sealer, self._clock, self._entropy = store, sealer, clock, entropy
-        self._labels: BoundedCache[str, tuple[Sealer, tuple[bytes, ...]]] = BoundedCache(LABELS_CACHED)
+    def __init__(
+        self,
+        store: Store,
+        sealer: Callable[[], Sealer],
+        clock: Callable[[], float],
+        entropy: Entropy,
+        signing: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._store, self._sealer, self._clock, self._entropy, self._signing = store, sealer, clock, entropy, signing
+        self._labels: BoundedCache[str, tuple[Sealer, dict[int, bytes]]] = BoundedCache(LABELS_CACHED)
         self._seen: bytes | None = None
         self._tally = Tally()
         self._drop_at = 0.0
 
     def labels(self, user: str) -> tuple[bytes, ...]:
-        """What stands for the user in bars and in the store's index, the one to write with first."""
+        """What stands for the user in bars and in the indexes of all hosts: one for each key of this host's ring."""
+        return tuple(self._by_kid(user).values())
+
+    def _by_kid(self, user: str) -> dict[int, bytes]:
         sealer = self._sealer()
         cached = self._labels.get(user)
         if cached is not None and cached[0] is sealer:
@@ -47,9 +58,15 @@ class KnownBars:
         return labels
 
     def group(self, record: Record) -> bytes | None:
-        """Where the store's index has a record. Also where it only points to, as it may be called back to life."""
+        """Where the store's index has a record. Also where it only points to, as it may be called back to life,
+        and as long as a grace shows it.
+
+        It is looked up by hosts whose rings are not changed yet, so under the key that all have: as an ID is signed."""
         user = record.principal
-        return group_of(self.labels(user)[0]) if user and record.ended is None and is_user(user) else None
+        if not user or is_over(record) or not is_user(user):
+            return None
+        labels, kid = self._by_kid(user), self._signing()
+        return group_of(labels[kid] if kid in labels else next(iter(labels.values())))
 
     def is_of(self, record: Record, labels: tuple[bytes, ...]) -> bool:
         """Whether it is a session of the user that has these labels."""
@@ -59,7 +76,7 @@ class KnownBars:
     def against(self, key: Key, record: Record) -> bool:
         """Whether what has come here of a session has been ended by a bar."""
         user = record.principal
-        if not user or record.ended is not None or not is_user(user) or self._store.board(VERSION) is None:
+        if not user or is_over(record) or not is_user(user) or self._store.board(VERSION) is None:
             return False
         return any(bar.ends(key, record) for label in self.labels(user) for bar in self._under(label))
 

@@ -85,7 +85,7 @@ class Host:
         self._leaving = False
         self._tags: dict[int, dict[str, str]] = {}
         self._records: BoundedCache[Key, tuple[bytes, Record]] = BoundedCache(RECORDS_CACHED)
-        self.bars = KnownBars(store, sealer, clock, entropy)
+        self.bars = KnownBars(store, sealer, clock, entropy, lambda: self._board.signing_kid)
         self._of_users = OfUsers(self)
 
     # --- what the node process knows -----------------------------------------------------------------------------------

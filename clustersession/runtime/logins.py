@@ -12,7 +12,7 @@ from ..core.effects import Operation
 from ..core.operations import Listing, Placement, sessions_of
 from ..core.record import Key, Patch, Record
 from ..errors import SessionUnavailable, TooManySessions
-from .stored import end_session
+from .stored import end_graces, end_session
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -61,6 +61,7 @@ def made_room(engine: Engine, oldest: list[tuple[Key, Record]]) -> Operation[Non
         engine.count("login_over_limit")
         try:
             yield from end_session(engine, key, Placement(record.epoch, record.owners), "too many sessions")
+            yield from end_graces(engine, record)
         except SessionUnavailable:  # counted and logged there
             continue
 

@@ -24,6 +24,7 @@ from .stored import (
     Stored,
     create_session,
     end_emptied,
+    end_graces,
     end_session,
     end_unseen,
     lifetime_within,
@@ -201,10 +202,11 @@ class Visit:
         self._stored = None
 
     def _old_ends(self, record: Record) -> Operation[None]:
-        """The session of before goes with it."""
+        """What it was before goes with it: the session of the old system, and what a grace shows under former IDs."""
         adoption = self._engine.adoption
         if adoption is not None:
             yield from adoption.ended(self._engine, self.old_cookie, record, self.ended_at)
+        yield from end_graces(self._engine, record)
 
     def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
         """A change of a session that was rotated a moment ago is too late, unless it is a login: the answer of the one
@@ -269,14 +271,14 @@ class Visit:
         auth_time = record.auth_time
         if principal != record.principal or self.session.login_refreshed:
             auth_time = None if principal is None else engine.now()
-        logs_in = record.principal is None and principal is not None
+        leaves = record.principal not in (None, principal)
+        graced = not leaves and (grace or principal != record.principal)
         change = patch(engine, changes, self._lifetime(record.created), self.session)
         newly = principal if principal != record.principal else None
         oldest = yield from admitted(engine, newly)
-        change = with_device(engine, change, newly, self.origin)
-        who, grace_s = Principal(principal, auth_time), GRACE_S if grace or logs_in else None
-        self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, grace_s)
-        if record.principal is not None and principal != record.principal:
+        change, who = with_device(engine, change, newly, self.origin), Principal(principal, auth_time)
+        self._stored = stored = yield from rotate_session(engine, stored, self._token(), change, who, GRACE_S if graced else None)
+        if leaves:
             yield from self._old_ends(record)
         yield from made_room(engine, oldest)
         self._wrote(stored, changes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..core.counted import COUNTING_ID_BYTES, PATCH_ID_BYTES
 from ..core.effects import Operation
+from ..core.graces import graces_of
 from ..core.operations import (
     Conflicting,
     Ended,
@@ -210,6 +211,17 @@ def end_emptied(engine: Engine, stored: Stored) -> Operation[bool]:
             engine.count("session_ended")
             return True
     raise _refused(engine, stored.key, outcome)
+
+
+def end_graces(engine: Engine, record: Record) -> Operation[None]:
+    """What is ended under its ID is not shown under former ones either. Raises `SessionUnavailable` if one of them may be."""
+    failed: list[tuple[Key, EndOutcome]] = []
+    for grace in graces_of(record, engine.now()):
+        outcome = yield from end(engine.cluster(), grace.key, Placement(grace.epoch, grace.owners), LOGOUT)
+        if not isinstance(outcome, EndedBy):
+            failed.append((grace.key, outcome))
+    for key, outcome in failed:
+        raise _refused(engine, key, outcome)
 
 
 def touch_session(engine: Engine, stored: Stored) -> Operation[None]:

@@ -11,6 +11,7 @@ from ..core.bars import BAR_ID_BYTES, Bar, device_of, root_of
 from ..core.effects import Operation
 from ..core.operations import Unavailable, end_all
 from ..core.record import Key, Record
+from ..core.values import user_name
 from ..errors import SessionUnavailable
 from .budget import Budget
 from .logins import listed
@@ -93,7 +94,7 @@ def _named(user: object) -> str:
         raise TypeError(f"a user is named by text or a number, as in the session, not by a {kind}; pass its id")
     if not str(user):
         raise ValueError("a user with an empty name is nobody")
-    return str(user)
+    return user_name(str(user))
 
 
 def _sessions_of(engine: Engine, user: str) -> Operation[list[UserSession]]:

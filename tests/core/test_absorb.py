@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from clustersession.core.absorb import Absorption, absorb, owners_but
 from clustersession.core.counted import COUNTING_ID_BYTES
 from clustersession.core.record import (
+    SOMEBODY,
     Ending,
     Item,
     Lock,
@@ -61,6 +62,18 @@ def test_a_grace_stays_where_the_session_was_rotated() -> None:
         taken = absorb(mine, graced, "a").record
         assert taken is not None
         assert (taken.ended, taken.items) == (Ending("rotated", 990.0), {})
+
+
+def test_a_user_s_grace_is_over_when_one_side_knows_that_it_is() -> None:
+    """And a node that held nothing takes only the end. What nobody was logged in to stays as it is."""
+    ending = Ending("rotated", 990.0, 1010.0)
+    users, nobodys = (tombstone(ended=ending, items=record().items, principal=who) for who in ("7", None))
+    over = users.but(ended=Ending("rotated", 990.0), items={}, principal=SOMEBODY)
+    assert absorb(users, over, "a").record == absorb(over, users, "a").record == over
+    assert absorb(users, users, "a").record == users, "the other owner has it too"
+    assert absorb(users, over.but(epoch=2, base=2), "a").record == over.but(epoch=2, base=2)
+    assert absorb(None, users, "a").record == over
+    assert absorb(None, nobodys, "a").record == absorb(nobodys, over.but(principal=None), "a").record == nobodys
 
 
 def test_a_tombstone_is_shown_to_who_still_has_a_copy() -> None:

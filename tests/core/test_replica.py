@@ -12,6 +12,7 @@ from clustersession.core.calls import Call
 from clustersession.core.counted import COUNTING_ID_BYTES
 from clustersession.core.edits import edit_of
 from clustersession.core.record import (
+    SOMEBODY,
     Ending,
     Lifetime,
     Lock,
@@ -213,6 +214,18 @@ def test_a_rotated_session_is_readable_until_its_grace_ends_and_no_longer() -> N
     assert asked(graced, situation(now=NOW + 6)).grace is None
     for write in ("apply", "deliver", "put", "freeze"):
         assert isinstance(decide(graced, about(1, ("a", "b"))[write], HERE, None).reply, calls.Gone)
+
+
+def test_a_user_s_grace_is_shown_only_by_who_would_know_that_it_is_over() -> None:
+    """As a live copy is: not by a node that was away, nor without a lease. What nobody was logged in to may be seen anyway."""
+    ending = Ending("rotated", NOW - 4, NOW + 6)
+    users, nobodys = (tombstone(ended=ending, items=record().items, principal=who) for who in ("7", None))
+    alone = users.but(owners=("a", None))
+    for at, shown in ((HERE, True), (situation(synced=False), False), (situation(leases=()), False)):
+        assert asked(users, at) == calls.Gone("rotated", 4.0, 1, ("a", "b"), users if shown else None)
+        assert asked(nobodys, at).grace == nobodys
+    assert asked(alone, situation(leases=())).grace == alone
+    assert asked(alone, situation(synced=False)).grace is None
 
 
 # --- patches -----------------------------------------------------------------------------------------------------------------
@@ -503,6 +516,18 @@ def test_an_end_with_a_grace_keeps_the_values_for_so_long() -> None:
     graced = decide(record(), calls.End(KEY, "rotated", ("a", "b"), 1, 10.0), HERE, None).record
     assert graced is not None
     assert (graced.ended, graced.items) == (Ending("rotated", NOW, NOW + 10), record().items)
+
+
+def test_an_end_without_a_grace_ends_that_of_before() -> None:
+    """Nothing is shown from then on, nor kept of it; it stays what it was, the other owner hears of it. Not so an end with a
+    grace, which is the rotation's own, or one of a certain version."""
+    ending = Ending("rotated", NOW - 4, NOW + 6)
+    graced = tombstone(4, ("a", "c"), ended=ending, items=record().items, principal="7")
+    done = decide(graced, calls.End(KEY, "logout", ("a", "b"), 1), HERE, None)
+    over = graced.but(ended=Ending("rotated", NOW - 4), items={}, principal=SOMEBODY)
+    assert done == Decision(calls.EndHeld(4, ("a", "c")), True, over, hint=("c",))
+    assert decide(graced, calls.End(KEY, "rotated", ("a", "b"), 1, 10.0), HERE, None) == Decision(calls.EndHeld(4, ("a", "c")))
+    assert not decide(graced, calls.End(KEY, "emptied", ("a", "c"), 4, None, 1), HERE, None).write
 
 
 def test_a_touch_only_moves_the_last_use_forward() -> None:

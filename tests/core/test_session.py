@@ -441,6 +441,7 @@ PRINCIPALS = ("_user_id", "_auth_user_id")
         ({"_auth_user_id": "8", "_user_id": "7"}, "7"),
         ({"_auth_user_id": "8", "_user_id": None}, "8"),
         ({"other": "9"}, None),
+        ({"_user_id": "7\0"}, "7\0"),
     ],
 )
 def test_who_is_logged_in(data: dict[str, Any], who: str | None) -> None:
@@ -463,6 +464,9 @@ def test_claims_are_a_principal_by_digest() -> None:
     assert stored({"_user_id": b"ann"}).principal(PRINCIPALS) not in {None, "b'ann'"}
     later["_user_id"] = "ann"
     assert later.principal(PRINCIPALS) == "ann"
+    ours = [stored({"_user_id": name}).principal(PRINCIPALS) for name in ("\0", "\0canary")]
+    assert [str(who)[:7] for who in ours] == ["sha256:"] * 2, "such users are records of our own"
+    assert ours[0] != ours[1]
     cleared = stored({}, _user_id=UNDECODABLE)
     assert "_user_id" not in cleared
     cleared.clear()

@@ -7,19 +7,23 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from clustersession.core import calls
 from clustersession.core.bars import REASON
+from clustersession.core.graces import AT_ONCE_MAX
 from clustersession.core.keyring import KeyRing
 from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
-from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions
+from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions, ValueNotSupported
+from clustersession.runtime.board import write_board
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.engine import Engine
-from clustersession.testing.in_process import SECRET, InProcessCluster
+from clustersession.runtime.session import RequestSession
+from clustersession.testing.in_process import SECRET, InProcessCluster, InProcessNode
 from tests.runtime.test_pipeline import Clock, read, save, visit, write
 
 OWN = {"REMOTE_ADDR": "192.0.2.7", "HTTP_USER_AGENT": "Firefox"}
@@ -101,6 +105,31 @@ def test_users_are_named_by_text_and_numbers(cluster: InProcessCluster) -> None:
             users.sessions_of(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nobody"):
         users.sessions_of("")
+
+
+def test_a_user_may_be_named_like_nobody_else(clock: Clock) -> None:
+    """A name that begins with a zero character, as those of our own records do, or that is very long: such a user has sessions
+    like any other, which are listed, limited and ended."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=2)
+    a, b, c = cluster.engines()
+    for name in ("\0x", "\0", "\0canary", "x" * 60_000):
+        cookies = []
+        for engine in (a, b, c):
+            clock.now += 1
+            cookies.append(login(engine, name))
+        assert alive(cluster, *cookies) == [False, True, True]
+        assert read(a, cookies[2]) == {"_user_id": name}
+        assert len(b.users.sessions_of(name)) == 2
+        assert c.users.end_all(name) == 2
+        assert alive(cluster, *cookies) == [False] * 3
+
+
+def test_nobody_is_named_by_what_no_session_can_hold(cluster: InProcessCluster) -> None:
+    """Text with lone surrogates is refused at the login, so who asks for such a user finds none."""
+    a = cluster["a"].engine
+    with pytest.raises(ValueNotSupported, match="lone surrogates"):
+        login(a, "\ud800")
+    assert (a.users.sessions_of("\ud800"), a.users.end_all("\ud800")) == ([], 0)
 
 
 def test_ended_expired_and_handed_over_sessions_are_not_listed(cluster: InProcessCluster, clock: Clock) -> None:
@@ -336,15 +365,248 @@ def test_a_bar_that_cannot_be_read_is_not_forgotten(cluster: InProcessCluster, c
     assert a.store.boards("bar ") == {"bar unreadable": b"of a later release"}
 
 
+OLD, NEW = KeyRing.parse(SECRET), KeyRing.parse("2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a")
+BOTH = KeyRing.parse(f"2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a,{SECRET}")
+
+
+def with_ring(node: InProcessNode, ring: KeyRing) -> None:
+    """What a new secret file does to a worker."""
+    sealer = Sealer(ring, "default")
+    node.host._sealer = node.host.bars._sealer = lambda: sealer
+    node.engine.ring = node.engine.cookies.ring = lambda: ring
+
+
+def signing(cluster: InProcessCluster, kid: int) -> None:
+    """What each node makes known when it has heard of everybody's keys."""
+    for node in cluster:
+        write_board(node.store, msgspec.structs.replace(node.host.board, signing_kid=kid))
+
+
 def test_a_key_change_loses_no_one(cluster: InProcessCluster) -> None:
     """Sessions indexed under the old key are found with a ring that signs with a new one and still has the old."""
     a = cluster["a"]
     cookie = login(a.engine, "7")
-    ring = KeyRing.parse(f"2:mX3vR8tLq1xW5nB7yC2dF6gH9jK4mS0a,{SECRET}")
     for node in cluster:
-        node.host.bars._sealer = lambda: Sealer(ring, "default")
+        with_ring(node, BOTH)
     assert [each.id for each in a.engine.users.sessions_of("7")] == [handle(a.engine, cookie)]
     assert a.engine.users.end_all("7") == 1
+
+
+@pytest.mark.parametrize("asked", ["a", "b"])
+@pytest.mark.parametrize("ahead", ["", "a", "ac", "abc"])
+def test_a_key_put_in_front_on_one_host_after_the_other_hides_no_one(clock: Clock, ahead: str, asked: str) -> None:
+    """While not all hosts have it, whoever is asked finds the sessions of those that do, counts and ends them."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=12)
+    signing(cluster, 1)
+    for name in ahead:
+        with_ring(cluster[name], BOTH)
+    cookies = [login(cluster[name].engine, "7") for name in "abc" * 4]
+    asked_one = cluster[asked].engine
+    assert len(asked_one.users.sessions_of("7")) == 12
+    clock.now += 1
+    cookies.append(login(asked_one, "7"))
+    assert cluster.counted("login_over_limit") == 1
+    assert asked_one.users.end_all("7") == 12
+    assert alive(cluster, *cookies) == [False] * 13
+
+
+def test_a_key_change_from_one_end_to_the_other(cluster: InProcessCluster, clock: Clock) -> None:
+    """At each step all that can still be read is found: the new key known, signing, and alone."""
+    a, b, c = cluster
+    signing(cluster, 1)
+    early = login(a.engine, "7")
+    for node in (a, b, c):
+        with_ring(node, BOTH)
+        between = login(node.engine, "7")
+        assert len(b.engine.users.sessions_of("7")) == len(c.engine.users.sessions_of("7"))
+    signing(cluster, 2)
+    late = login(b.engine, "7")
+    assert len(c.engine.users.sessions_of("7")) == 5
+    clock.now += 61
+    used = write(a.engine, early, seen=1)
+    assert used == early, "the ID is still of the old key"
+    for node in cluster:
+        with_ring(node, NEW)
+    assert alive(cluster, early, between, late) == [False, False, True]
+    assert handle(a.engine, late) in [each.id for each in a.engine.users.sessions_of("7")]
+    c.engine.users.end_all("7")
+    assert alive(cluster, late) == [False]
+
+
+# --- the grace of a rotation -------------------------------------------------------------------------------------------------
+
+
+def rotated(engine: Engine, cookie: str, **values: Any) -> str:
+    """A request that asks for a new ID and a grace for the old one; None deletes a value."""
+    made = visit(engine, cookie)
+    made.session.rotate(grace=True)
+    for name, value in values.items():
+        made.session.pop(name, None) if value is None else made.session.update({name: value})
+    save(engine, made)
+    return made.headers().cookies[0].partition(";")[0]
+
+
+def log_out(engine: Engine, cookie: str) -> None:
+    made = visit(engine, cookie)
+    made.session.end()
+    save(engine, made)
+
+
+def test_a_logout_ends_the_grace_of_the_ids_before(cluster: InProcessCluster) -> None:
+    """However often the session got a new ID within it, and whatever host is asked; other sessions keep theirs."""
+    a, b, c = cluster.engines()
+    cookies, other = [login(a, "7")], login(a, "7")
+    for engine in (b, c, a):
+        cookies.append(rotated(engine, cookies[-1]))
+    successor = rotated(b, other)
+    assert alive(cluster, *cookies, other) == [True] * 5, "there is no grace to end"
+    assert len(a.users.sessions_of("7")) == 2
+    log_out(b, cookies[-1])
+    assert alive(cluster, *cookies, other, successor) == [False] * 4 + [True] * 2
+    assert cluster.counted("session_ended") == 1
+
+
+def test_the_oldest_login_makes_room_with_its_grace(clock: Clock) -> None:
+    """What ends for a login too many is not shown under a former ID."""
+    cluster = InProcessCluster(clock=clock, user_sessions_max=1)
+    a, b, c = cluster.engines()
+    old = login(a, "7")
+    new = rotated(b, old)
+    clock.now += 1
+    assert alive(cluster, old, new, login(c, "7")) == [False, False, True]
+
+
+def test_ids_that_change_too_quickly_have_no_grace(cluster: InProcessCluster, clock: Clock) -> None:
+    """A session knows only so many of its former ones: none can be read that it does not know."""
+    a, b, _ = cluster.engines()
+    cookies = [login(a, "7")]
+    for _ in range(AT_ONCE_MAX + 2):
+        cookies.append(rotated(a, cookies[-1]))
+    assert alive(cluster, *cookies) == [True] * AT_ONCE_MAX + [False] * 2 + [True]
+    clock.now += 20.0
+    cookies.append(rotated(b, cookies[-1]))
+    assert alive(cluster, *cookies[-2:]) == [True, True], "those of before don't count any more"
+    log_out(b, cookies[-1])
+    assert alive(cluster, *cookies[-2:]) == [False, False]
+
+
+def test_a_grace_asked_for_at_the_login_shows_what_nobody_held(cluster: InProcessCluster) -> None:
+    """As without asking: the anonymous state, which does not end with the user's session."""
+    a = cluster["a"].engine
+    old = write(a, theme="dark")
+    new = rotated(a, old, _user_id="7")
+    log_out(a, new)
+    assert (read(a, old), read(a, new)) == ({"theme": "dark"}, {})
+
+
+class EndsWhenEmpty(RequestSession):
+    """As those of Flask and Starlette are."""
+
+    ends_when_empty = True
+
+
+def test_a_session_that_is_emptied_leaves_no_grace(cluster: InProcessCluster) -> None:
+    """That is a logout too, and so is the removal of the user in a later request, or another user in its place."""
+    a, b, c = cluster.engines()
+    for name, value in (("all", None), ("_user_id", None), ("_user_id", "8")):
+        old = login(a, "7")
+        new = rotated(b, old)
+        out = c.visit((new,), blocking=True, session_type=EndsWhenEmpty)
+        if name == "all":
+            out.session.clear()
+        elif value is None:
+            out.session["cart"] = 1
+            del out.session[name]
+        else:
+            out.session[name] = value
+        assert alive(cluster, old) == [True], "there is no grace to end"
+        save(c, out)
+        assert alive(cluster, old, new) == [False, False], (name, value)
+
+
+@pytest.mark.parametrize("user", [None, "8"])
+def test_no_grace_shows_a_user_who_is_gone_with_the_request_that_asks_for_it(cluster: InProcessCluster, user: str | None) -> None:
+    """A logout or another login in it ends the old ID at once."""
+    a = cluster["a"].engine
+    old = login(a, "7")
+    new = rotated(a, old, _user_id=user, cart=1)
+    assert alive(cluster, old, new) == [False, True]
+
+
+def test_a_grace_is_over_where_the_user_is_logged_out_everywhere(cluster: InProcessCluster, clock: Clock) -> None:
+    """The old ID shows nothing any more on any host, and is no session of its own in what is counted."""
+    a, b, c = cluster.engines()
+    old = login(a, "7")
+    new = rotated(b, old)
+    other = rotated(b, login(c, "8"))
+    assert alive(cluster, old) == [True], "there is no grace to end"
+    assert c.users.end_all("7") == 1
+    assert alive(cluster, old, new, other) == [False, False, True]
+    for record in held(cluster, bytes.fromhex(handle_in(cluster, old))).values():
+        assert (record.items, record.extra, record.principal) == ({}, {}, SOMEBODY)
+
+
+def handle_in(cluster: InProcessCluster, cookie: str) -> str:
+    ticket = cluster["a"].engine.cookies.ticket((cookie,))
+    assert ticket is not None
+    return ticket.sid.handle
+
+
+def test_a_spared_session_keeps_its_grace(cluster: InProcessCluster) -> None:
+    """Parallel requests of the page that says "everywhere but here" are not logged out."""
+    a, b, _ = cluster.engines()
+    old, other = login(a, "7"), login(b, "7")
+    new = rotated(b, old)
+    assert a.users.end_all("7", except_=handle(a, new)) == 1
+    assert alive(cluster, old, new, other) == [True, True, False]
+
+
+def test_a_grace_ends_on_a_host_that_hears_late(cluster: InProcessCluster) -> None:
+    """An owner that was away when the user was logged out does not show what it held, neither before nor after it is told."""
+    a, b, c = cluster
+    logins = (login(b.engine, "7") for _ in range(50))
+    old = next(made for made in logins if set(held(cluster, key_of(b.engine, made))) == {"b", "c"})
+    key = key_of(b.engine, old)
+    rotated(b.engine, old)
+    assert b.host.handle(calls.Fetch(key, 0.0), "a").grace is not None  # type: ignore[union-attr]
+    cluster.paused("b")
+    a.engine.users.end_all("7")
+    graced = b.host.record(key)
+    assert graced is not None
+    assert graced.items, "the fault did not happen: it was told"
+    assert b.host.handle(calls.Fetch(key, 0.0), "b").grace is None, "nobody vouches for it"  # type: ignore[union-attr]
+    cluster.back("b")
+    told(cluster, "b", "c")
+    assert alive(cluster, old) == [False]
+    assert c.host.record(key) == b.host.record(key)
+
+
+def test_a_logout_that_cannot_end_the_grace_is_none(cluster: InProcessCluster, clock: Clock) -> None:
+    """Whoever may still show it gives no answer: the client is told so. When the grace is over nobody is asked."""
+    cluster = InProcessCluster(tuple("abcde"), clock=clock)
+    a = cluster["a"].engine
+
+    def apart() -> tuple[str, set[str]]:
+        """A session and who still has its graced ID, none of whom owns it now."""
+        while True:
+            old = login(cluster["b"].engine, "7")
+            owners = set(held(cluster, key_of(a, old)))
+            new = rotated(a, old)
+            if owners.isdisjoint(held(cluster, key_of(a, new))) and "a" not in owners:
+                return new, owners
+
+    new, owners = apart()
+    cluster.paused(*owners)
+    with pytest.raises(SessionUnavailable):
+        log_out(a, new)
+    assert read(a, new) == {}
+    cluster.back(*owners)
+
+    new, owners = apart()
+    clock.now += 20.0
+    cluster.paused(*owners)
+    log_out(a, new)
+    assert read(a, new) == {}
 
 
 # --- awaited -----------------------------------------------------------------------------------------------------------------

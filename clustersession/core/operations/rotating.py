@@ -7,6 +7,7 @@ from typing import Final
 from .. import calls
 from ..bars import with_root
 from ..effects import Ask, Operation, Tell, Wait
+from ..graces import granted, with_graces
 from ..record import Item, Key, Patch, Record, Stamp, patched
 from ..resolving import resolved
 from .ending import end
@@ -43,7 +44,8 @@ def rotate(
     grace: float | None,
 ) -> Operation[RotateOutcome]:
     """A new session under `new_key` with what the old one holds and `patch`; the old ID is dead before this returns.
-    `grace`: for so many seconds the old ID still shows what the old session held, and can change nothing."""
+    `grace`: for so many seconds the old ID still shows what the old session held, and can change nothing. Where the user
+    stays, the new session knows of it."""
     frozen = yield from _frozen(cluster, key, placement)
     if isinstance(frozen, Ended | Unavailable):
         return frozen
@@ -51,8 +53,10 @@ def rotate(
     if not isinstance(change, Patch):
         yield Tell(frozen.master, calls.Freeze(key, frozen.epoch, THAW_S))
         return unsuited(change)
-    frozen_extra = with_root(key, frozen, principal)
-    record = _successor(cluster, new_key, frozen.but(extra=frozen_extra), change, now)
+    grace, extra = granted(frozen, now, grace), with_root(key, frozen, principal)
+    if principal == frozen.principal:
+        extra = with_graces(extra, key, frozen, now, grace)
+    record = _successor(cluster, new_key, frozen.but(extra=extra), change, now)
     record = record.but(principal=principal, auth_time=auth_time)
     saved = yield from create(cluster, new_key, record)
     if isinstance(saved, Unavailable):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..calls import Gone, Reply
-from ..record import Ending, Key, Record
+from ..record import Ending, Key, Record, is_user
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -43,4 +43,11 @@ class Decision(NamedTuple):
 
 def gone(record: Record, ending: Ending, at: Situation) -> Gone:
     in_grace = ending.grace_until is not None and at.now < ending.grace_until
-    return Gone(ending.reason, at.now - ending.at, record.epoch, record.owners, record if in_grace else None)
+    shown = in_grace and (not is_user(record.principal) or _told_of_all(record, at))
+    return Gone(ending.reason, at.now - ending.at, record.epoch, record.owners, record if shown else None)
+
+
+def _told_of_all(record: Record, at: Situation) -> bool:
+    """Whether this node would know if the user had logged out meanwhile, as it has to of a live copy that it serves."""
+    other = record.other(at.me)
+    return at.synced and (other is None or at.leased(other))

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..absorb import owners_but
 from ..calls import Conflict, Done, End, EndHeld, Expire, Found, InUse, Later, NotMine
-from ..record import Ending, Record, ended, expired, expires_at, is_live
+from ..record import Ending, Record, ended, expired, expires_at, is_live, is_over, without_grace
 from .decision import Decision, Situation, gone
 from .writes import TOUCH_STEP_S
 
@@ -25,7 +25,12 @@ def on_end(record: Record | None, call: End, at: Situation) -> Decision:
     if call.version is not None and record is not None and newer:
         return Decision(Conflict(record.epoch, record.owners))
     if record is not None and record.ended is not None:
-        return Decision(EndHeld(record.epoch, record.owners) if call.version is None else gone(record, record.ended, at))
+        if call.version is not None:
+            return Decision(gone(record, record.ended, at))
+        held = EndHeld(record.epoch, record.owners)
+        if is_over(record) or call.grace is not None:
+            return Decision(held)
+        return Decision(held, True, without_grace(record), hint=owners_but(record.owners, at.me))
     graced = call.grace is not None and record is not None and is_live(record)
     ending = Ending(call.reason, at.now, at.now + call.grace if graced and call.grace is not None else None)
     known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
@@ -55,7 +60,7 @@ def sweep(record: Record | None, at: Situation) -> Decision:
         return Decision(Done())  # a host that was away must not end what went on elsewhere
     if record.ended is not None:
         if record.ended.grace_until is not None and at.now >= record.ended.grace_until:
-            return Decision(Done(), True, ended(record, Ending(record.ended.reason, record.ended.at)))
+            return Decision(Done(), True, without_grace(record))
         return Decision(Done(), at.now >= record.ended.at + TOMBSTONE_KEPT_S)
     if record.pointer:
         return Decision(Done(), at.now >= record.last_seen + TOMBSTONE_KEPT_S)
