@@ -29,8 +29,8 @@ class SessionMiddleware:
     """Wraps an ASGI app. `config` None: from the environment. Raises `ConfigError` here and now for settings that are wrong.
 
     `scope["session"]` is a `Session`, loaded before the app runs if the request has a cookie of ours. Saved when the response
-    starts (a WebSocket: when it is accepted), and once more when the app has returned, unless the body came in one piece and
-    nobody has looked at the session since. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
+    starts (a WebSocket: when it is accepted), and once more when the app has returned, if it has looked at the session since
+    or holds a value of it that it can change in place. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
     and 409, to be repeated.
 
     `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
@@ -93,11 +93,11 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_streams", "_visit")
+    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit")
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
-        self._started = self._replaced = self._streams = False
+        self._started = self._replaced = False
 
     async def receive(self) -> Message:
         """The app's `receive`."""
@@ -117,12 +117,10 @@ class _Exchange:
                 await self.replace(error)
                 return
             self._started = True
+            if not self._visit.session.is_lent:
+                self._visit.session.accessed = False  # from here on it counts anew
             if headers.vary:
                 message = {**message, "headers": _joined(message.get("headers", ()), headers)}
-        elif message["type"] == "http.response.body" and not self._streams:
-            self._streams = bool(message.get("more_body"))
-            if not self._streams and not self._visit.session.is_lent:
-                self._visit.session.accessed = False  # from here on it counts anew
         await self._send(message)
 
     async def _saved(self) -> SessionHeaders:

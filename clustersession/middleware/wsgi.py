@@ -70,6 +70,9 @@ class SessionMiddleware:
         body: Iterable[bytes] = ()
         try:
             body = self.app(environ, response.start)
+            complete = _is_complete(body, environ)
+            if response.written and complete:
+                response.save_rest()
             response.commit()
         except (SessionUnavailable, LateWrite) as error:
             answer = response.replaced(error)
@@ -78,7 +81,7 @@ class SessionMiddleware:
         except BaseException:
             _close(body)
             raise
-        if _is_complete(body, environ):
+        if complete:
             visit.close()
             return body
         return _Body(body, response)
@@ -101,6 +104,11 @@ class _Response:
         if self._write is not None:  # saved and started already: the server decides whether it can still be replaced
             self._begin(self._session)
         return self._written
+
+    @property
+    def written(self) -> bool:
+        """Whether the app has used `write`, and the response started before it returned."""
+        return self._write is not None
 
     def _written(self, data: bytes) -> object:
         self.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -105,6 +106,39 @@ def test_a_streaming_body_that_begins_a_session_raises(cluster: InProcessCluster
         await respond(send, more_body=True)
         scope["session"]["n"] = 1
         await send({"type": "http.response.body", "body": b"y"})
+
+    with pytest.raises(ChangeAfterResponse):
+        call(cluster, app)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_what_changes_between_the_start_and_a_body_of_one_piece_is_saved(
+    cluster: InProcessCluster, cookie: str, looks: bool
+) -> None:
+    """A change in time for the record is stored, and a logout is one, whatever was looked at before the start."""
+
+    def app_that(change: Callable[[Any], object]) -> AsgiApp:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert not looks or scope["session"]["n"] == 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            change(scope["session"])
+            await send({"type": "http.response.body", "body": b"x"})
+
+        return app
+
+    call(cluster, app_that(lambda session: session.update(late=1)), cookie, "b")
+    assert values(cluster, cookie, "c") == {"n": 1, "late": 1}
+    call(cluster, app_that(lambda session: session.end()), cookie, "b")
+    assert values(cluster, cookie, "c") == {}
+
+
+def test_a_session_that_is_begun_between_the_start_and_the_body_raises(cluster: InProcessCluster) -> None:
+    """Its cookie can't go out any more, also if the body comes in one piece."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        scope["session"]["n"] = 1
+        await send({"type": "http.response.body", "body": b"x"})
 
     with pytest.raises(ChangeAfterResponse):
         call(cluster, app)

@@ -119,6 +119,26 @@ def test_write_starts_the_response_after_a_save(cluster: InProcessCluster, cooki
     assert values(cluster, answer.pair) == {"n": 1, "_user_id": "7"}
 
 
+def test_what_changes_after_write_is_saved_also_where_a_list_is_the_rest(cluster: InProcessCluster, cookie: str) -> None:
+    """A change, then a logout; a session begun there raises, since its cookie can't go out any more."""
+
+    def app_that(change: Callable[[Any], object]) -> App:
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            write = start_response(OK, PLAIN)
+            write(b"one")
+            change(environ[SESSION])
+            return [b"two"]
+
+        return app
+
+    assert call(cluster, app_that(lambda session: session.update(late=1)), cookie).body == b"onetwo"
+    assert values(cluster, cookie) == {"n": 1, "late": 1}
+    call(cluster, app_that(lambda session: session.end()), cookie)
+    assert values(cluster, cookie) == {}
+    with pytest.raises(ChangeAfterResponse):
+        call(cluster, app_that(lambda session: session.update(late=1)))
+
+
 def test_a_body_without_items_is_saved_too(cluster: InProcessCluster, cookie: str) -> None:
     """An empty generator, as for a redirect."""
 
