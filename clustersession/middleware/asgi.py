@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from ..errors import LateWrite, SessionUnavailable
+from ..errors import ClusterSessionError, LateWrite, SessionUnavailable
 from ..runtime.engine import Engine
+from ..runtime.giving_up import UNHARMED, left_to_store, not_stored
 from ..runtime.headers import Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
@@ -30,8 +31,9 @@ class SessionMiddleware:
 
     `scope["session"]` is a `Session`, loaded before the app runs if the request has a cookie of ours. Saved when the response
     starts (a WebSocket: when it is accepted), and once more when the app has returned, if it has looked at the session since
-    or holds a value of it that it can change in place. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
-    and 409, to be repeated.
+    or holds a value of it that it can change in place. If the app fails before its response, changes are dropped, but a logout
+    counts and locks are given up. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503 and 409, to
+    be repeated.
 
     `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
     the session middleware that the app had; it decides where CLUSTERSESSION_MODE is off or shadow.
@@ -82,7 +84,7 @@ class SessionMiddleware:
         scope["session"] = self.in_scope(visit.session)
         exchange = _Exchange(engine, visit, scope, receive, send)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await exchange.run(self.app)
             await exchange.finish()
         except (SessionUnavailable, LateWrite) as error:
             await exchange.replace(error)
@@ -98,6 +100,16 @@ class _Exchange:
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
         self._started = self._replaced = False
+
+    async def run(self, app: App) -> None:
+        """The app; if it fails, with what must be stored all the same."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except UNHARMED:
+            raise
+        except BaseException as error:
+            await self._give_up(error)
+            raise
 
     async def receive(self) -> Message:
         """The app's `receive`."""
@@ -140,6 +152,16 @@ class _Exchange:
         if not self._replaced and visit.pending():
             visit.start()
             await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
+
+    async def _give_up(self, error: BaseException) -> None:
+        visit = self._visit
+        if self._replaced:
+            return
+        try:
+            if left_to_store(visit, started=self._started):
+                await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
+        except ClusterSessionError as problem:
+            not_stored(error, problem, started=self._started)
 
     async def replace(self, error: SessionUnavailable | LateWrite) -> None:
         """The answer in place of the app's, if nothing has been sent. Raises `error` if something has."""

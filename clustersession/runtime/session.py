@@ -93,6 +93,11 @@ class RequestSession(Session):
             return False  # what the master holds decides
         return all(data is None or key.startswith(HIDDEN) for key, data in {**self._items, **changes}.items())
 
+    def forgo(self) -> None:
+        """What the app has asked for beyond its changes is not done, but for the end and the locks."""
+        self._rotation = self._intent = self.lifetime_change = None
+        self.login_refreshed = False
+
     def kept_in(self, stored: Stored) -> None:
         self._stored = stored
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -13,9 +13,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from clustersession.errors import ChangeAfterResponse, LateWrite, SessionUnavailable
+from clustersession.integrations.starlette import SessionMiddleware as StarletteMiddleware
 from clustersession.middleware.asgi import SessionMiddleware
 from clustersession.testing.in_process import InProcessCluster
 from tests.middleware.calling import Answer, AsgiApp, Message, acall, answer_of, call_asgi, http_scope
@@ -41,6 +42,29 @@ def unreachable(cluster: InProcessCluster, cookie: str) -> str:
     backup = next(each.target for each in cluster.sent if each.source == "a")
     cluster.down("a", backup)
     return next(name for name in "bc" if name != backup)
+
+
+class Slow:
+    """Holds the calls back that `host` sends, until `go_on` is set; `waiting` is set when there is one."""
+
+    def __init__(self, cluster: InProcessCluster, host: str) -> None:
+        driver = cluster[host].engine.asynchronous
+        self._transport, driver.transport = driver.transport, cast(Any, self)
+        self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def ask(self, *call: Any) -> Any:
+        return await self._held(await self._transport.ask(*call))
+
+    async def exchange(self, *calls: Any) -> Any:
+        return await self._held(await self._transport.exchange(*calls))
+
+    async def _held(self, replies: Any) -> Any:
+        self.waiting.set()
+        await self.go_on.wait()
+        return replies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 async def respond(send: Any, body: bytes = b"x", headers: Any = (), **more: Any) -> None:
@@ -254,6 +278,96 @@ def test_two_requests_at_once_never_see_each_others_session(cluster: InProcessCl
     asyncio.run(crowd())
 
 
+# --- an app that fails ---------------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_app_stays_what_it_is_where_its_logout_cannot_be_stored(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """The error handlers outside get the app's own error, with a note."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        call(cluster, app, cookie, unreachable)
+    (note,) = caught.value.__notes__
+    assert "end or lock could not be stored" in note
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_the_process_or_the_coroutine_waits_for_nothing(
+    cluster: InProcessCluster, cookie: str, error: type[BaseException]
+) -> None:
+    """It passes at once: no call is sent for a request that ends like that."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        raise error
+
+    request = SessionMiddleware(app, cluster["a"].engine)(http_scope("/", cookie), nothing, nothing)
+    with cluster.silence(), pytest.raises(error):
+        request.send(None)
+
+
+async def nothing(*message: Any) -> Any:
+    raise AssertionError("the app neither receives nor sends")
+
+
+def test_a_logout_counts_also_if_its_request_is_cancelled(cluster: InProcessCluster, cookie: str) -> None:
+    """By a client that has gone or a time-out outside of the middleware, however often; the one that cancels is told."""
+    ended = asyncio.Event()
+    peers = Slow(cluster, "a")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        ended.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        request = asyncio.create_task(acall(SessionMiddleware(app, cluster["a"].engine), http_scope("/", cookie)))
+        await ended.wait()
+        request.cancel()
+        await peers.waiting.wait()
+        request.cancel()
+        peers.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    asyncio.run(main())
+    assert [values(cluster, cookie, host) for host in "abc"] == [{}] * 3
+
+
+@pytest.mark.parametrize("error", [OSError("client disconnected"), asyncio.CancelledError()], ids=["error", "cancelled"])
+def test_what_a_body_has_changed_is_saved_also_if_it_is_given_up(
+    cluster: InProcessCluster, cookie: str, error: BaseException
+) -> None:
+    """A client that goes away in the middle, or a task after the response that fails: as when all went well."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, more_body=True)
+        scope["session"]["sent"] = 1
+        raise error
+
+    with pytest.raises(type(error)):
+        call(cluster, app, cookie, "b")
+    assert values(cluster, cookie, "c") == {"n": 1, "sent": 1}
+
+
+def test_a_late_change_that_cannot_be_saved_is_told_also_if_the_app_fails(cluster: InProcessCluster) -> None:
+    """Servers say little or nothing of a client that has gone, so its error is only the cause."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, more_body=True)
+        scope["session"]["n"] = 1
+        raise OSError("client disconnected")
+
+    with pytest.raises(ChangeAfterResponse) as caught:
+        call(cluster, app)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 # --- websocket -----------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +432,22 @@ def test_a_websocket_without_its_session_is_told_to_try_again(cluster: InProcess
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
     assert dict(start["headers"])[b"retry-after"] == b"1"
     assert body["type"] == "websocket.http.response.body"
+
+
+def test_what_a_websocket_changed_is_saved_also_if_it_ends_with_an_error(cluster: InProcessCluster, cookie: str) -> None:
+    """As most of Starlette's and FastAPI's do: the client closes, and `receive_text` raises `WebSocketDisconnect`."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            websocket.session["said"] = await websocket.receive_text()
+
+    middleware = [Middleware(StarletteMiddleware, config=cluster["c"].engine)]
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)], middleware=middleware)
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(acall(app, websocket_scope(cookie), incoming))
+    assert values(cluster, cookie, "b") == {"n": 1, "said": "hello"}
 
 
 def test_starlettes_websocket_has_it_too(cluster: InProcessCluster, cookie: str) -> None:
