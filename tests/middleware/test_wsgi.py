@@ -221,7 +221,42 @@ def test_a_change_after_the_end_of_the_response_raises_at_once(cluster: InProces
     call(cluster, app, cookie)
     with pytest.raises(ChangeAfterResponse):
         kept[0]["n"] = 2
+
+
+def test_a_session_that_is_first_looked_at_after_the_response_shows_what_is_stored(
+    cluster: InProcessCluster, cookie: str
+) -> None:
+    """A middleware outside of ours that logs who it was need not know whether the page has looked; a change still raises."""
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept.append(environ[SESSION])
+        start_response(OK, PLAIN)
+        return [b"x"]
+
+    call(cluster, app, cookie, "c")
+    with cluster.silence():
+        assert repr(kept[0]) == "<Session not loaded>"
+    assert kept[0].get("n") == 1
     with pytest.raises(ChangeAfterResponse):
+        kept[0]["n"] = 2
+    call(cluster, app, cookie, "c")
+    with pytest.raises(ChangeAfterResponse):
+        kept[1].end()
+    assert values(cluster, cookie) == {"n": 1}
+
+
+def test_a_late_look_that_nobody_answers_is_no_empty_session(cluster: InProcessCluster, cookie: str, unreachable: str) -> None:
+    """It raises, as one in time does."""
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept.append(environ[SESSION])
+        start_response(OK, PLAIN)
+        return [b"x"]
+
+    call(cluster, app, cookie, unreachable)
+    with pytest.raises(SessionUnavailable):
         kept[0].get("n")
 
 
