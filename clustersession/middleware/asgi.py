@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -128,6 +129,10 @@ class _Exchange:
             except (SessionUnavailable, LateWrite) as error:
                 await self.replace(error)
                 return
+            except CancelledError as cancelled:
+                if isinstance(cancelled.__cause__, SessionUnavailable | LateWrite):  # an answer that is still to come won't save
+                    await self.replace(cancelled.__cause__)
+                raise
             self._started = True
             if not self._visit.session.is_lent:
                 self._visit.session.accessed = False  # from here on it counts anew
@@ -138,7 +143,7 @@ class _Exchange:
     async def _saved(self) -> SessionHeaders:
         visit = self._visit
         if visit.pending():
-            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
+            await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
         return visit.headers(self._is_plain)
 
     def _is_plain(self) -> bool:
@@ -151,7 +156,7 @@ class _Exchange:
         visit = self._visit
         if not self._replaced and visit.pending():
             visit.start()
-            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
+            await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
 
     async def _give_up(self, error: BaseException) -> None:
         visit = self._visit

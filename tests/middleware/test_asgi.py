@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from clustersession.core.calls import Apply, Fetch, Unreachable
 from clustersession.errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from clustersession.integrations.starlette import SessionMiddleware as StarletteMiddleware
 from clustersession.middleware.asgi import SessionMiddleware
@@ -45,22 +47,25 @@ def unreachable(cluster: InProcessCluster, cookie: str) -> str:
 
 
 class Slow:
-    """Holds the calls back that `host` sends, until `go_on` is set; `waiting` is set when there is one."""
+    """Holds the answers back that `host` gets to anything but reads, until `go_on` is set; `waiting` is set when there is one."""
 
     def __init__(self, cluster: InProcessCluster, host: str) -> None:
         driver = cluster[host].engine.asynchronous
         self._transport, driver.transport = driver.transport, cast(Any, self)
         self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
+        self.lost = False  # what was asked is done, but the answers are lost
 
-    async def ask(self, *call: Any) -> Any:
-        return await self._held(await self._transport.ask(*call))
+    async def ask(self, member: Any, call: Any, deadline: float) -> Any:
+        reply = await self._held([call], await self._transport.ask(member, call, deadline))
+        return Unreachable("timeout") if self.lost else reply
 
-    async def exchange(self, *calls: Any) -> Any:
-        return await self._held(await self._transport.exchange(*calls))
+    async def exchange(self, batch: Any, *more: Any) -> Any:
+        return await self._held([each.call for each in batch], await self._transport.exchange(batch, *more))
 
-    async def _held(self, replies: Any) -> Any:
-        self.waiting.set()
-        await self.go_on.wait()
+    async def _held(self, calls: list[Any], replies: Any) -> Any:
+        if not all(isinstance(call, Fetch) for call in calls):
+            self.waiting.set()
+            await self.go_on.wait()
         return replies
 
     def __getattr__(self, name: str) -> Any:
@@ -337,6 +342,99 @@ def test_a_logout_counts_also_if_its_request_is_cancelled(cluster: InProcessClus
 
     asyncio.run(main())
     assert [values(cluster, cookie, host) for host in "abc"] == [{}] * 3
+
+
+def in_time(time_up: Callable[[], asyncio.Event], app: AsgiApp, change: Callable[[Any], object]) -> AsgiApp:
+    """A time-out inside of our middleware: when the event is set the app is cancelled, and answered for with a 504."""
+
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        request = asyncio.ensure_future(app(scope, receive, send))
+        waiting = asyncio.ensure_future(time_up().wait())
+        await asyncio.wait((request, waiting), return_when=asyncio.FIRST_COMPLETED)
+        assert waiting.done(), "the time was up while the save waited for a peer"
+        request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
+        change(scope["session"])
+        await send({"type": "http.response.start", "status": 504, "headers": []})
+        await send({"type": "http.response.body", "body": b"slow"})
+
+    return limited
+
+
+@pytest.mark.parametrize("host", ["a", "b", "c"])
+def test_a_save_that_is_cancelled_and_repeated_counts_once(cluster: InProcessCluster, cookie: str, host: str) -> None:
+    """A time-out inside cancels while a peer is slow, and the same request answers again: each operation, and what is changed
+    between the two, is stored once."""
+    peers = Slow(cluster, host)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].incr("n")
+        scope["session"].append("log", "first")
+        await respond(send)
+
+    def more(session: Any) -> None:
+        session.incr("n", 10)
+        session["late"] = 1
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, more), cluster[host].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)  # the one that cancels gets its turns
+        peers.go_on.set()
+        return answer_of(await request)
+
+    assert asyncio.run(main()).status == 504
+    assert values(cluster, cookie, "b") == {"n": 12, "log": ["first"], "late": 1}
+
+
+def test_a_login_whose_save_is_cancelled_goes_out_with_the_next_answer(cluster: InProcessCluster, cookie: str) -> None:
+    """The new ID is made once, and the browser gets it."""
+    peers = Slow(cluster, "a")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["_user_id"] = "7"
+        await respond(send)
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, lambda session: None), cluster["a"].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        peers.go_on.set()
+        return answer_of(await request)
+
+    answer = asyncio.run(main())
+    assert answer.status == 504
+    assert values(cluster, answer.pair, "c") == {"n": 1, "_user_id": "7"}
+
+
+def test_a_save_that_is_cancelled_and_fails_is_not_tried_again(cluster: InProcessCluster, cookie: str) -> None:
+    """A peer that fell silent may have it: the client hears the 503, whatever the app would answer after its cancellation."""
+    backup = next(each.target for each in cluster.sent if each.source == "a")
+    third = next(name for name in "bc" if name != backup)
+    peers = Slow(cluster, third)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].incr("n")
+        await respond(send)
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, lambda session: None), cluster[third].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        cluster.paused("a", backup)
+        peers.lost = True
+        peers.go_on.set()
+        return answer_of(await request)
+
+    assert asyncio.run(main()).status == 503
+    assert len({each.call.patch.id for each in cluster.sent if isinstance(each.call, Apply)}) == 1
 
 
 @pytest.mark.parametrize("error", [OSError("client disconnected"), asyncio.CancelledError()], ids=["error", "cancelled"])
