@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from ..errors import LateWrite, SessionUnavailable
+from ..errors import ClusterSessionError, LateWrite, SessionUnavailable
 from ..runtime.engine import Engine
+from ..runtime.giving_up import UNHARMED, left_to_store, not_stored
 from ..runtime.headers import Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
@@ -29,9 +31,10 @@ class SessionMiddleware:
     """Wraps an ASGI app. `config` None: from the environment. Raises `ConfigError` here and now for settings that are wrong.
 
     `scope["session"]` is a `Session`, loaded before the app runs if the request has a cookie of ours. Saved when the response
-    starts (a WebSocket: when it is accepted), and once more when the app has returned, unless the body came in one piece and
-    nobody has looked at the session since. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503
-    and 409, to be repeated.
+    starts (a WebSocket: when it is accepted), and once more when the app has returned, if it has looked at the session since
+    or holds a value of it that it can change in place. If the app fails before its response, changes are dropped, but a logout
+    counts and locks are given up. An app that lets `SessionUnavailable` and `LateWrite` pass is answered for: 503 and 409, to
+    be repeated.
 
     `adopt`: sessions of this source are taken over when their cookies come, until CLUSTERSESSION_ADOPT_UNTIL. `before` makes
     the session middleware that the app had; it decides where CLUSTERSESSION_MODE is off or shadow.
@@ -82,7 +85,7 @@ class SessionMiddleware:
         scope["session"] = self.in_scope(visit.session)
         exchange = _Exchange(engine, visit, scope, receive, send)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await exchange.run(self.app)
             await exchange.finish()
         except (SessionUnavailable, LateWrite) as error:
             await exchange.replace(error)
@@ -93,11 +96,21 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_streams", "_visit")
+    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit")
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
-        self._started = self._replaced = self._streams = False
+        self._started = self._replaced = False
+
+    async def run(self, app: App) -> None:
+        """The app; if it fails, with what must be stored all the same."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except UNHARMED:
+            raise
+        except BaseException as error:
+            await self._give_up(error)
+            raise
 
     async def receive(self) -> Message:
         """The app's `receive`."""
@@ -116,19 +129,21 @@ class _Exchange:
             except (SessionUnavailable, LateWrite) as error:
                 await self.replace(error)
                 return
+            except CancelledError as cancelled:
+                if isinstance(cancelled.__cause__, SessionUnavailable | LateWrite):  # an answer that is still to come won't save
+                    await self.replace(cancelled.__cause__)
+                raise
             self._started = True
+            if not self._visit.session.is_lent:
+                self._visit.session.accessed = False  # from here on it counts anew
             if headers.vary:
                 message = {**message, "headers": _joined(message.get("headers", ()), headers)}
-        elif message["type"] == "http.response.body" and not self._streams:
-            self._streams = bool(message.get("more_body"))
-            if not self._streams and not self._visit.session.is_lent:
-                self._visit.session.accessed = False  # from here on it counts anew
         await self._send(message)
 
     async def _saved(self) -> SessionHeaders:
         visit = self._visit
         if visit.pending():
-            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
+            await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
         return visit.headers(self._is_plain)
 
     def _is_plain(self) -> bool:
@@ -141,7 +156,17 @@ class _Exchange:
         visit = self._visit
         if not self._replaced and visit.pending():
             visit.start()
-            await self._engine.asynchronous.run(visit.carry_out(), visit.budget)
+            await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
+
+    async def _give_up(self, error: BaseException) -> None:
+        visit = self._visit
+        if self._replaced:
+            return
+        try:
+            if left_to_store(visit, started=self._started):
+                await self._engine.asynchronous.complete(visit.carry_out(), visit.budget)
+        except ClusterSessionError as problem:
+            not_stored(error, problem, started=self._started)
 
     async def replace(self, error: SessionUnavailable | LateWrite) -> None:
         """The answer in place of the app's, if nothing has been sent. Raises `error` if something has."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..errors import LateWrite, SessionUnavailable
+from ..errors import ClusterSessionError, LateWrite, SessionUnavailable
+from ..runtime.giving_up import UNHARMED, left_to_store, not_stored
 from ..runtime.headers import NOTHING, Header, SessionHeaders, is_plain, joined
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
@@ -69,16 +70,20 @@ class SessionMiddleware:
         response = _Response(engine, visit, environ, start_response)
         body: Iterable[bytes] = ()
         try:
-            body = self.app(environ, response.start)
+            body = response.of(self.app)
+            complete = _is_complete(body, environ)
+            if response.started and complete:
+                response.save_rest()
             response.commit()
         except (SessionUnavailable, LateWrite) as error:
-            answer = response.replaced(error)
             _close(body)
-            return answer
-        except BaseException:
+            return response.replaced(error)
+        except BaseException as error:
             _close(body)
+            response.give_up(error)
+            visit.close()
             raise
-        if _is_complete(body, environ):
+        if complete:
             visit.close()
             return body
         return _Body(body, response)
@@ -93,6 +98,14 @@ class _Response:
         self._session = NOTHING
         self._write: _Write | None = None  # the server's, once its start_response was called
 
+    def of(self, app: WSGIApplication) -> Iterable[bytes]:
+        """The app's body."""
+        try:
+            return app(self._environ, self.start)
+        except (SessionUnavailable, LateWrite) as error:
+            self.give_up(error)
+            raise
+
     def start(self, status: str, headers: list[Header], exc_info: _ExcInfo | None = None) -> _Write:
         """The app's `start_response`."""
         if self._head is not None and exc_info is None:
@@ -101,6 +114,11 @@ class _Response:
         if self._write is not None:  # saved and started already: the server decides whether it can still be replaced
             self._begin(self._session)
         return self._written
+
+    @property
+    def started(self) -> bool:
+        """Whether the response has started."""
+        return self._write is not None
 
     def _written(self, data: bytes) -> object:
         self.commit()
@@ -135,6 +153,15 @@ class _Response:
         if self._write is not None and not visit.session.closed and visit.pending():
             visit.start()
             self._engine.blocking.run(visit.carry_out(), visit.budget)
+
+    def give_up(self, error: BaseException) -> None:
+        """The app has failed: store what must be stored all the same."""
+        visit, started = self._visit, self.started
+        try:
+            if not isinstance(error, UNHARMED) and left_to_store(visit, started=started):
+                self._engine.blocking.run(visit.carry_out(), visit.budget)
+        except ClusterSessionError as problem:
+            not_stored(error, problem, started=started)
 
     def end(self) -> None:
         """The body has been sent, or given up."""
@@ -183,6 +210,10 @@ class _Body:
         except StopIteration:
             self._response.commit()
             self._response.save_rest()
+            raise
+        except BaseException as error:
+            if not self._response.started:  # what has changed since a start is saved when the body is closed
+                self._response.give_up(error)
             raise
         self._response.commit()
         return item

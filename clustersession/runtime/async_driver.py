@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import create_task, sleep, to_thread
+from asyncio import CancelledError, create_task, sleep, to_thread, wait
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -39,6 +39,20 @@ class AsyncDriver:
                     reply = await self._waited(self._router.step(effect, budget), budget)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+
+    async def complete(self, operation: Operation[T], budget: Budget) -> T:
+        """`run` for what writes: a cancellation waits until it is over, at most as long as the budget, and is raised then, with
+        what has failed as its cause. Of a write that was cut short nobody knew whether it counts, and whoever goes on after
+        the cancellation would write it once more."""
+        task, cancelled = create_task(self.run(operation, budget)), None
+        while not task.done():
+            try:
+                await wait((task,))
+            except CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled from (None if task.cancelled() else task.exception())
+        return task.result()
 
     async def _waited(self, step: Step, budget: Budget) -> object:
         match step:

@@ -391,8 +391,9 @@ class Visit:
         self.budget = Budget(self._engine.config.timeouts.budget_s)
 
     def close(self) -> None:
-        """The request is over: a later change raises `ChangeAfterResponse`."""
+        """The request is over: a later change raises `ChangeAfterResponse`. A first look still loads."""
         self.session.close()
+        self.origin = {}  # nobody logs in any more, and what was never loaded is kept for a while by the cycle of the two
 
 
 def _age(born: int) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..config import Limits
 from ..core.session import Session
 from ..core.values import HIDDEN, is_immutable
-from ..errors import ChangeAfterResponse, SessionUnavailable
+from ..errors import SessionUnavailable
 from .locking import budget_for, checked, locked
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class RequestSession(Session):
             return False  # what the master holds decides
         return all(data is None or key.startswith(HIDDEN) for key, data in {**self._items, **changes}.items())
 
+    def forgo(self) -> None:
+        """What the app has asked for beyond its changes is not done, but for the end and the locks."""
+        self._rotation = self._intent = self.lifetime_change = None
+        self.login_refreshed = False
+
     def kept_in(self, stored: Stored) -> None:
         self._stored = stored
 
@@ -142,23 +147,14 @@ class RequestSession(Session):
         Works also where the session cannot be reached: the end then waits at every node that can be, and the client gets a
         503 that removes the cookie.
         """
-        if self._demand is not None:
+        if self._demand is not None and not self.closed:
             try:
                 self._demand()
             except SessionUnavailable:
                 self.fill({})
         super().end()
 
-    def close(self) -> None:
-        super().close()
-        if self._demand is not None:
-            self._demand = _over
-
     def _changing(self, key: str | None = None) -> None:
-        if self._demand is not None:
+        if self._demand is not None and not self.closed:
             self._items  # noqa: B018  (a change of a session that cannot be reached raises here, not when it is saved)
         super()._changing(key)
-
-
-def _over() -> None:
-    raise ChangeAfterResponse("the session was first looked at when the request was over; look at it before the response ends")

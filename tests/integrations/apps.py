@@ -50,6 +50,20 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
         case "boom", _:
             session["before"] = "boom"
             raise ZeroDivisionError
+        case "logout_boom", _:
+            end(session)
+            session["before"] = "boom"
+            raise ZeroDivisionError
+        case "rotate_boom", _:
+            act(session, "/rotate")
+            raise ZeroDivisionError
+        case "lock_boom", [name]:
+            session.lock(name, wait_s=0)
+            session.expect(name)
+            act(session, "/boom")
+        case "lock_both", [name, other]:
+            session.lock(name, wait_s=0)
+            session.lock(other, wait_s=0)
         case "interrupted", [key, value]:
             session.get(key)
             meanwhile.pop()()

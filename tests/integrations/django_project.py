@@ -106,6 +106,18 @@ def asgi_handler(engine: Engine) -> ASGIHandler:
     return ASGIHandler()
 
 
+class Telling:
+    """A middleware outside of ours that tells who it was, when the page is made."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        response = self.get_response(request)
+        response["X-Seen"] = f"{request.session.get('k')} {request.user}"
+        return response
+
+
 class Looking:
     """A middleware between ours and the view that needs the session."""
 

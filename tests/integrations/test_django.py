@@ -105,6 +105,16 @@ def test_a_middleware_that_looks_at_the_session_is_answered_too(cluster: InProce
     assert (answer.status_code, answer["Retry-After"], list(answer.cookies)) == (503, "1", [])
 
 
+def test_a_middleware_outside_of_ours_may_look_first(cluster: InProcessCluster) -> None:
+    """Loggers of requests come first in MIDDLEWARE and look last; pages that have not looked at the session are pages too."""
+    client = client_of(cluster)
+    client.get("/set/k/v")
+    with override_settings(MIDDLEWARE=["tests.integrations.django_project.Telling", *settings.MIDDLEWARE]):
+        third = client_of(cluster, "c", like=client)
+        assert [third.get(path)["X-Seen"] for path in ("/quiet", "/")] == ["v AnonymousUser"] * 2
+        assert client_of(cluster).get("/quiet")["X-Seen"] == "None AnonymousUser"
+
+
 def test_after_an_error_of_the_server_changes_are_dropped(cluster: InProcessCluster) -> None:
     """As Django does it; but an end counts."""
     client = client_of(cluster)

@@ -23,6 +23,7 @@ from tests.integrations.apps import (
     pair,
     session_cookies,
 )
+from tests.middleware.calling import Answer
 
 
 @pytest.fixture
@@ -302,6 +303,46 @@ def test_an_error_of_the_app_is_left_to_the_framework(site: Site, cluster: InPro
     except ZeroDivisionError:
         return
     assert answer.status == 500
+
+
+def failed(site: Site, host: str, path: str, cookie: str) -> Answer | None:
+    """The answer of a page that fails; None where the server makes it of the exception."""
+    try:
+        answer = site.get(host, path, cookie)
+    except ZeroDivisionError:
+        assert site.framework not in ("flask", "django", "django_async"), "these make a page of it"
+        return None
+    assert answer.status == 500
+    return answer
+
+
+def test_a_logout_counts_also_if_the_page_fails_then(site: Site, cluster: InProcessCluster) -> None:
+    """Dead on every host before anybody sees the error page; nothing of it begins a new session where no cookie can go out."""
+    cookie = pair(site.get("a", "/login/7"))
+    failed(site, "b", "/logout_boom", cookie)
+    assert [site.values(host, cookie) for host in "abc"] == [{}] * 3
+    assert cluster.counted("session_ended") == 1
+
+
+def test_a_page_that_fails_keeps_the_session_and_its_id(site: Site) -> None:
+    """A new ID that no answer carries would be a logout: there is none then."""
+    cookie = pair(site.get("a", "/login/7"))
+    answer = failed(site, "b", "/rotate_boom", cookie)
+    carried = pair(answer) if answer is not None and session_cookies(answer) else cookie
+    assert site.values("c", carried) == {"_user_id": "7"}
+
+
+def test_a_page_that_fails_gives_up_its_lock(site: Site) -> None:
+    """The next request has it at once, whether the page failed or was refused; and nothing else of the page is stored where
+    the framework drops that."""
+    cookie = pair(site.get("a", "/login/7"))
+    failed(site, "b", "/lock_boom/pay", cookie)
+    engine = site.cluster["b"].engine
+    engine.visit((cookie,), blocking=True).session.lock("other")
+    assert site.get("c", "/lock_both/pay/other", cookie).status == 409
+    assert site.get("a", "/lock/pay", cookie).status == 200
+    kept = {"before": "boom"} if site.framework == "flask" else {}
+    assert site.values("c", cookie) == {"_user_id": "7", "pay": "done", **kept}
 
 
 @pytest.mark.parametrize("path", ["/large", "/strange"])

@@ -349,6 +349,37 @@ def test_the_attributes_can_be_read_after_the_response(cluster: InProcessCluster
         assert not session.modified
 
 
+def test_who_looks_first_when_the_response_is_made_sees_the_session(cluster: InProcessCluster) -> None:
+    """In the signal, at the teardown and in a test, also where the view has not looked; a change is too late there too."""
+    app, seen = shop(cluster, "c"), list[Any]()
+
+    @app.get("/quiet")
+    def quiet() -> str:
+        return "quiet"
+
+    @app.teardown_request
+    def tell(error: BaseException | None) -> None:
+        seen.append(session.get("k"))
+
+    first = shop(cluster).test_client()
+    first.get("/set/k/v")
+    client = moved(first, app)
+    client.get("/quiet")
+    app.teardown_request_funcs.clear()
+    with client:
+        client.get("/quiet")
+        seen.append(session.get("k"))
+        with pytest.raises(ChangeAfterResponse):
+            session["k"] = "w"
+
+    def finished(sender: Flask, response: Response) -> None:
+        seen.append(session.get("k"))
+
+    with flask.request_finished.connected_to(finished, app):
+        client.get("/quiet")
+    assert seen == ["v"] * 3
+
+
 def test_a_session_of_a_request_inside_another(cluster: InProcessCluster) -> None:
     """`session_transaction` around a request: each of the two has its own."""
     client = shop(cluster).test_client()

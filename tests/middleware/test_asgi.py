@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -12,9 +14,11 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from clustersession.core.calls import Apply, Fetch, Unreachable
 from clustersession.errors import ChangeAfterResponse, LateWrite, SessionUnavailable
+from clustersession.integrations.starlette import SessionMiddleware as StarletteMiddleware
 from clustersession.middleware.asgi import SessionMiddleware
 from clustersession.testing.in_process import InProcessCluster
 from tests.middleware.calling import Answer, AsgiApp, Message, acall, answer_of, call_asgi, http_scope
@@ -40,6 +44,32 @@ def unreachable(cluster: InProcessCluster, cookie: str) -> str:
     backup = next(each.target for each in cluster.sent if each.source == "a")
     cluster.down("a", backup)
     return next(name for name in "bc" if name != backup)
+
+
+class Slow:
+    """Holds the answers back that `host` gets to anything but reads, until `go_on` is set; `waiting` is set when there is one."""
+
+    def __init__(self, cluster: InProcessCluster, host: str) -> None:
+        driver = cluster[host].engine.asynchronous
+        self._transport, driver.transport = driver.transport, cast(Any, self)
+        self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
+        self.lost = False  # what was asked is done, but the answers are lost
+
+    async def ask(self, member: Any, call: Any, deadline: float) -> Any:
+        reply = await self._held([call], await self._transport.ask(member, call, deadline))
+        return Unreachable("timeout") if self.lost else reply
+
+    async def exchange(self, batch: Any, *more: Any) -> Any:
+        return await self._held([each.call for each in batch], await self._transport.exchange(batch, *more))
+
+    async def _held(self, calls: list[Any], replies: Any) -> Any:
+        if not all(isinstance(call, Fetch) for call in calls):
+            self.waiting.set()
+            await self.go_on.wait()
+        return replies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 async def respond(send: Any, body: bytes = b"x", headers: Any = (), **more: Any) -> None:
@@ -105,6 +135,39 @@ def test_a_streaming_body_that_begins_a_session_raises(cluster: InProcessCluster
         await respond(send, more_body=True)
         scope["session"]["n"] = 1
         await send({"type": "http.response.body", "body": b"y"})
+
+    with pytest.raises(ChangeAfterResponse):
+        call(cluster, app)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_what_changes_between_the_start_and_a_body_of_one_piece_is_saved(
+    cluster: InProcessCluster, cookie: str, looks: bool
+) -> None:
+    """A change in time for the record is stored, and a logout is one, whatever was looked at before the start."""
+
+    def app_that(change: Callable[[Any], object]) -> AsgiApp:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert not looks or scope["session"]["n"] == 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            change(scope["session"])
+            await send({"type": "http.response.body", "body": b"x"})
+
+        return app
+
+    call(cluster, app_that(lambda session: session.update(late=1)), cookie, "b")
+    assert values(cluster, cookie, "c") == {"n": 1, "late": 1}
+    call(cluster, app_that(lambda session: session.end()), cookie, "b")
+    assert values(cluster, cookie, "c") == {}
+
+
+def test_a_session_that_is_begun_between_the_start_and_the_body_raises(cluster: InProcessCluster) -> None:
+    """Its cookie can't go out any more, also if the body comes in one piece."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        scope["session"]["n"] = 1
+        await send({"type": "http.response.body", "body": b"x"})
 
     with pytest.raises(ChangeAfterResponse):
         call(cluster, app)
@@ -220,6 +283,189 @@ def test_two_requests_at_once_never_see_each_others_session(cluster: InProcessCl
     asyncio.run(crowd())
 
 
+# --- an app that fails ---------------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_app_stays_what_it_is_where_its_logout_cannot_be_stored(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """The error handlers outside get the app's own error, with a note."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        call(cluster, app, cookie, unreachable)
+    (note,) = caught.value.__notes__
+    assert "end or lock could not be stored" in note
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_the_process_or_the_coroutine_waits_for_nothing(
+    cluster: InProcessCluster, cookie: str, error: type[BaseException]
+) -> None:
+    """It passes at once: no call is sent for a request that ends like that."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        raise error
+
+    request = SessionMiddleware(app, cluster["a"].engine)(http_scope("/", cookie), nothing, nothing)
+    with cluster.silence(), pytest.raises(error):
+        request.send(None)
+
+
+async def nothing(*message: Any) -> Any:
+    raise AssertionError("the app neither receives nor sends")
+
+
+def test_a_logout_counts_also_if_its_request_is_cancelled(cluster: InProcessCluster, cookie: str) -> None:
+    """By a client that has gone or a time-out outside of the middleware, however often; the one that cancels is told."""
+    ended = asyncio.Event()
+    peers = Slow(cluster, "a")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].end()
+        ended.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        request = asyncio.create_task(acall(SessionMiddleware(app, cluster["a"].engine), http_scope("/", cookie)))
+        await ended.wait()
+        request.cancel()
+        await peers.waiting.wait()
+        request.cancel()
+        peers.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    asyncio.run(main())
+    assert [values(cluster, cookie, host) for host in "abc"] == [{}] * 3
+
+
+def in_time(time_up: Callable[[], asyncio.Event], app: AsgiApp, change: Callable[[Any], object]) -> AsgiApp:
+    """A time-out inside of our middleware: when the event is set the app is cancelled, and answered for with a 504."""
+
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        request = asyncio.ensure_future(app(scope, receive, send))
+        waiting = asyncio.ensure_future(time_up().wait())
+        await asyncio.wait((request, waiting), return_when=asyncio.FIRST_COMPLETED)
+        assert waiting.done(), "the time was up while the save waited for a peer"
+        request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
+        change(scope["session"])
+        await send({"type": "http.response.start", "status": 504, "headers": []})
+        await send({"type": "http.response.body", "body": b"slow"})
+
+    return limited
+
+
+@pytest.mark.parametrize("host", ["a", "b", "c"])
+def test_a_save_that_is_cancelled_and_repeated_counts_once(cluster: InProcessCluster, cookie: str, host: str) -> None:
+    """A time-out inside cancels while a peer is slow, and the same request answers again: each operation, and what is changed
+    between the two, is stored once."""
+    peers = Slow(cluster, host)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].incr("n")
+        scope["session"].append("log", "first")
+        await respond(send)
+
+    def more(session: Any) -> None:
+        session.incr("n", 10)
+        session["late"] = 1
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, more), cluster[host].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)  # the one that cancels gets its turns
+        peers.go_on.set()
+        return answer_of(await request)
+
+    assert asyncio.run(main()).status == 504
+    assert values(cluster, cookie, "b") == {"n": 12, "log": ["first"], "late": 1}
+
+
+def test_a_login_whose_save_is_cancelled_goes_out_with_the_next_answer(cluster: InProcessCluster, cookie: str) -> None:
+    """The new ID is made once, and the browser gets it."""
+    peers = Slow(cluster, "a")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["_user_id"] = "7"
+        await respond(send)
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, lambda session: None), cluster["a"].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        peers.go_on.set()
+        return answer_of(await request)
+
+    answer = asyncio.run(main())
+    assert answer.status == 504
+    assert values(cluster, answer.pair, "c") == {"n": 1, "_user_id": "7"}
+
+
+def test_a_save_that_is_cancelled_and_fails_is_not_tried_again(cluster: InProcessCluster, cookie: str) -> None:
+    """A peer that fell silent may have it: the client hears the 503, whatever the app would answer after its cancellation."""
+    backup = next(each.target for each in cluster.sent if each.source == "a")
+    third = next(name for name in "bc" if name != backup)
+    peers = Slow(cluster, third)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].incr("n")
+        await respond(send)
+
+    async def main() -> Answer:
+        limited = SessionMiddleware(in_time(lambda: peers.waiting, app, lambda session: None), cluster[third].engine)
+        request = asyncio.create_task(acall(limited, http_scope("/", cookie)))
+        await peers.waiting.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        cluster.paused("a", backup)
+        peers.lost = True
+        peers.go_on.set()
+        return answer_of(await request)
+
+    assert asyncio.run(main()).status == 503
+    assert len({each.call.patch.id for each in cluster.sent if isinstance(each.call, Apply)}) == 1
+
+
+@pytest.mark.parametrize("error", [OSError("client disconnected"), asyncio.CancelledError()], ids=["error", "cancelled"])
+def test_what_a_body_has_changed_is_saved_also_if_it_is_given_up(
+    cluster: InProcessCluster, cookie: str, error: BaseException
+) -> None:
+    """A client that goes away in the middle, or a task after the response that fails: as when all went well."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, more_body=True)
+        scope["session"]["sent"] = 1
+        raise error
+
+    with pytest.raises(type(error)):
+        call(cluster, app, cookie, "b")
+    assert values(cluster, cookie, "c") == {"n": 1, "sent": 1}
+
+
+def test_a_late_change_that_cannot_be_saved_is_told_also_if_the_app_fails(cluster: InProcessCluster) -> None:
+    """Servers say little or nothing of a client that has gone, so its error is only the cause."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, more_body=True)
+        scope["session"]["n"] = 1
+        raise OSError("client disconnected")
+
+    with pytest.raises(ChangeAfterResponse) as caught:
+        call(cluster, app)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 # --- websocket -----------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +530,22 @@ def test_a_websocket_without_its_session_is_told_to_try_again(cluster: InProcess
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
     assert dict(start["headers"])[b"retry-after"] == b"1"
     assert body["type"] == "websocket.http.response.body"
+
+
+def test_what_a_websocket_changed_is_saved_also_if_it_ends_with_an_error(cluster: InProcessCluster, cookie: str) -> None:
+    """As most of Starlette's and FastAPI's do: the client closes, and `receive_text` raises `WebSocketDisconnect`."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            websocket.session["said"] = await websocket.receive_text()
+
+    middleware = [Middleware(StarletteMiddleware, config=cluster["c"].engine)]
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)], middleware=middleware)
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(acall(app, websocket_scope(cookie), incoming))
+    assert values(cluster, cookie, "b") == {"n": 1, "said": "hello"}
 
 
 def test_starlettes_websocket_has_it_too(cluster: InProcessCluster, cookie: str) -> None:

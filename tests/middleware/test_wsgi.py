@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 from wsgiref.util import FileWrapper
 
 import pytest
 
-from clustersession.errors import ChangeAfterResponse, SessionUnavailable
+from clustersession.errors import ChangeAfterResponse, SessionUnavailable, ValueNotSupported
 from clustersession.middleware.wsgi import SESSION, SessionMiddleware
 from clustersession.testing.in_process import InProcessCluster
 from tests.middleware.calling import Answer, call_wsgi, environ_of
@@ -39,7 +39,7 @@ def made(cluster: InProcessCluster, **values: object) -> str:
     return call(cluster, app).pair
 
 
-def failing() -> None:
+def failing() -> NoReturn:
     raise ZeroDivisionError
 
 
@@ -117,6 +117,26 @@ def test_write_starts_the_response_after_a_save(cluster: InProcessCluster, cooki
     answer = call(cluster, app, cookie)
     assert answer.body == b"onetwo"
     assert values(cluster, answer.pair) == {"n": 1, "_user_id": "7"}
+
+
+def test_what_changes_after_write_is_saved_also_where_a_list_is_the_rest(cluster: InProcessCluster, cookie: str) -> None:
+    """A change, then a logout; a session begun there raises, since its cookie can't go out any more."""
+
+    def app_that(change: Callable[[Any], object]) -> App:
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            write = start_response(OK, PLAIN)
+            write(b"one")
+            change(environ[SESSION])
+            return [b"two"]
+
+        return app
+
+    assert call(cluster, app_that(lambda session: session.update(late=1)), cookie).body == b"onetwo"
+    assert values(cluster, cookie) == {"n": 1, "late": 1}
+    call(cluster, app_that(lambda session: session.end()), cookie)
+    assert values(cluster, cookie) == {}
+    with pytest.raises(ChangeAfterResponse):
+        call(cluster, app_that(lambda session: session.update(late=1)))
 
 
 def test_a_body_without_items_is_saved_too(cluster: InProcessCluster, cookie: str) -> None:
@@ -201,7 +221,42 @@ def test_a_change_after_the_end_of_the_response_raises_at_once(cluster: InProces
     call(cluster, app, cookie)
     with pytest.raises(ChangeAfterResponse):
         kept[0]["n"] = 2
+
+
+def test_a_session_that_is_first_looked_at_after_the_response_shows_what_is_stored(
+    cluster: InProcessCluster, cookie: str
+) -> None:
+    """A middleware outside of ours that logs who it was need not know whether the page has looked; a change still raises."""
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept.append(environ[SESSION])
+        start_response(OK, PLAIN)
+        return [b"x"]
+
+    call(cluster, app, cookie, "c")
+    with cluster.silence():
+        assert repr(kept[0]) == "<Session not loaded>"
+    assert kept[0].get("n") == 1
     with pytest.raises(ChangeAfterResponse):
+        kept[0]["n"] = 2
+    call(cluster, app, cookie, "c")
+    with pytest.raises(ChangeAfterResponse):
+        kept[1].end()
+    assert values(cluster, cookie) == {"n": 1}
+
+
+def test_a_late_look_that_nobody_answers_is_no_empty_session(cluster: InProcessCluster, cookie: str, unreachable: str) -> None:
+    """It raises, as one in time does."""
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept.append(environ[SESSION])
+        start_response(OK, PLAIN)
+        return [b"x"]
+
+    call(cluster, app, cookie, unreachable)
+    with pytest.raises(SessionUnavailable):
         kept[0].get("n")
 
 
@@ -300,6 +355,80 @@ def test_close_is_passed_on_once(cluster: InProcessCluster) -> None:
 
     assert call(cluster, late, cookie).status == 409
     assert closed == ["closed"]
+
+
+# --- an app that fails -----------------------------------------------------------------------------------------------------
+
+
+def test_a_logout_counts_also_if_the_first_item_of_the_body_fails(cluster: InProcessCluster, cookie: str) -> None:
+    """The server has not heard of a response yet, and makes the error page."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response(OK, PLAIN)
+        environ[SESSION].end()
+        failing()
+        yield b"x"
+
+    with pytest.raises(ZeroDivisionError):
+        call(cluster, app, cookie)
+    assert [values(cluster, cookie, host) for host in "abc"] == [{}] * 3
+
+
+def test_a_logout_counts_also_if_what_was_set_after_it_cannot_be_held(cluster: InProcessCluster, cookie: str) -> None:
+    """The error is the app's, and the session is dead."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ[SESSION].end()
+        environ[SESSION]["strange"] = object()
+        start_response(OK, PLAIN)
+        return [b"x"]
+
+    with pytest.raises(ValueNotSupported):
+        call(cluster, app, cookie)
+    assert values(cluster, cookie) == {}
+
+
+def test_what_changed_after_write_is_saved_also_if_the_app_fails(cluster: InProcessCluster, cookie: str) -> None:
+    """And a session begun there is told, with the app's error as the cause."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        write = start_response(OK, PLAIN)
+        write(b"one")
+        environ[SESSION]["late"] = 1
+        failing()
+
+    with pytest.raises(ZeroDivisionError):
+        call(cluster, app, cookie)
+    assert values(cluster, cookie) == {"n": 1, "late": 1}
+    with pytest.raises(ChangeAfterResponse) as caught:
+        call(cluster, app)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_of_the_app_stays_what_it_is_where_its_logout_cannot_be_stored(
+    cluster: InProcessCluster, cookie: str, unreachable: str
+) -> None:
+    """The server gets the app's own error, with a note."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ[SESSION].end()
+        failing()
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        call(cluster, app, cookie, unreachable)
+    (note,) = caught.value.__notes__
+    assert "end or lock could not be stored" in note
+
+
+def test_what_ends_the_process_waits_for_nothing(cluster: InProcessCluster, cookie: str) -> None:
+    """A worker that is told to go sends no call for the request that it leaves."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ[SESSION].end()
+        raise SystemExit(1)
+
+    with cluster.silence(), pytest.raises(SystemExit):
+        call(cluster, app, cookie)
 
 
 # --- exc_info --------------------------------------------------------------------------------------------------------------

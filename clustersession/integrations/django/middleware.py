@@ -108,7 +108,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
             return await _asaved_as_by_django(engine, request, response)
         try:
             if _prepared(visit, store, response) and visit.pending(write=response.status_code < 500):
-                await engine.asynchronous.run(visit.carry_out(), visit.budget)
+                await engine.asynchronous.complete(visit.carry_out(), visit.budget)
         except (SessionUnavailable, LateWrite) as error:
             return _instead(visit, response, error)
         return _finished(engine, request, store, response)

@@ -76,6 +76,6 @@ async def _asaved_after(engine: Engine, visit: Visit, content: AsyncIterator[byt
     finally:
         visit.start()
         try:
-            await engine.asynchronous.run(visit.save(), visit.budget)
+            await engine.asynchronous.complete(visit.save(), visit.budget)
         finally:
             visit.close()

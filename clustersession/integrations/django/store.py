@@ -292,7 +292,7 @@ class SessionStore(StoreOperations, SessionBase):
         engine, visit = self._opened()
         try:
             if visit.pending():
-                await engine.asynchronous.run(visit.carry_out(), visit.budget)
+                await engine.asynchronous.complete(visit.carry_out(), visit.budget)
             elif visit.session.id is not None and not await self.aexists(visit.session.id):
                 _refuse_late()
         except LateWrite as error:
