@@ -18,6 +18,7 @@ from ..runtime.async_driver import AsyncDriver
 from ..runtime.budget import Budget
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
+from ..settings import check_same_secret, ring_fingerprint
 from .discovery import Seeds
 from .mending import Mending
 
@@ -45,6 +46,7 @@ class Heart:
         self._keeper, self._driver, self._transport = keeper, driver, transport
         self.mending = mending
         self._seeds, self._ring, self._timeouts = seeds, ring, timeouts
+        self._taken: KeyRing | None = None
         self._beating: set[str] = set()
         self._own_addresses: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,12 +87,19 @@ class Heart:
 
     async def _beat_for_ever(self) -> None:
         while True:
-            self._keeper.announce(self._ring().kids)
+            self._take_ring(self._ring())
             self._keeper.tick()
             for member in self._keeper.peers():
                 self._start(self._beat(member.identity), member.identity)
             self._start(self._greet(), "")
             await asyncio.sleep(self._timeouts.heartbeat_s * random.uniform(0.8, 1.0))  # noqa: S311  (jitter)
+
+    def _take_ring(self, ring: KeyRing) -> None:
+        """A ring that has changed is told to the peers, and to the workers of this host that start from now on."""
+        if ring is not self._taken:
+            store, self._taken = self.host.store, ring
+            check_same_secret(store.board, store.set_board, ring_fingerprint(ring), is_node=True)
+        self._keeper.announce(ring.kids)
 
     def _start(self, work: Coroutine[None, None, None], peer: str) -> None:
         """One heartbeat to a peer at a time: a slow one must not pile them up."""

@@ -45,8 +45,8 @@ _SECRET = Group(
             "secret_file",
             "none",
             "/run/secrets/clustersession",
-            "A file with the ring instead. It is read again within a second when it changes; a broken new content is logged "
-            "and the last good ring stays in use.",
+            "A file with the ring instead. It is read again within a second when it changes, by the node and by every worker; a "
+            "broken new content is logged and the last good ring stays in use. Give each change two seconds before the next.",
         ),
     ),
 )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from clustersession.core.keyring import KeyRing
 from clustersession.middleware.assembly import NoAsyncPeers
 from clustersession.node.discovery import Seeds
 from clustersession.node.heart import UNREADY_S_MAX, Heart
@@ -13,6 +14,8 @@ from clustersession.node.mending import Mending
 from clustersession.runtime.async_driver import AsyncDriver
 from clustersession.runtime.duty import Duty
 from clustersession.runtime.keeper import Keeper
+from clustersession.settings import new_key, ring_fingerprint
+from clustersession.settings.ring import FINGERPRINT_BOARD
 
 from ..core.records import member
 from ..runtime.hosts import RING, TIMEOUTS, Fixture
@@ -31,13 +34,13 @@ class Stuck(Keeper):
 
 
 @asynccontextmanager
-async def beating() -> AsyncIterator[tuple[Fixture, Stuck, Heart]]:
+async def beating(ring: Callable[[], KeyRing] = lambda: RING) -> AsyncIterator[tuple[Fixture, Stuck, Heart]]:
     """A host that is alone, with its loops running."""
     fixture = Fixture()
     keeper = Stuck(fixture.host, member("a"), TIMEOUTS)
     peers = NoAsyncPeers()
     driver = AsyncDriver(fixture.host, peers, peers.hedge_delay)
-    heart = Heart(keeper, driver, peers, Seeds(()), lambda: RING, TIMEOUTS, Mending(Duty(keeper), driver))
+    heart = Heart(keeper, driver, peers, Seeds(()), ring, TIMEOUTS, Mending(Duty(keeper), driver))
     loops = asyncio.create_task(heart.run())
     try:
         yield fixture, keeper, heart
@@ -97,5 +100,18 @@ def test_a_sync_that_does_not_end_takes_no_host_out_for_long() -> None:
     def ready_a_second_later(fixture: Fixture, heart: Heart) -> bool:
         fixture.clock.now += 1.0
         return heart.readiness()[0]
+
+    asyncio.run(scenario())
+
+
+def test_what_names_the_keys_of_the_host_follows_the_ring() -> None:
+    """Each new worker is compared with it: after a change of the ring it must not be refused."""
+    rings = [RING]
+
+    async def scenario() -> None:
+        async with beating(lambda: rings[0]) as (fixture, _, _):
+            await until(lambda: fixture.store.board(FINGERPRINT_BOARD) == ring_fingerprint(RING).encode())
+            rings[0] = KeyRing.parse(new_key(2))
+            await until(lambda: fixture.store.board(FINGERPRINT_BOARD) == ring_fingerprint(rings[0]).encode())
 
     asyncio.run(scenario())
