@@ -58,8 +58,8 @@ class RingSource:
     """Gives the ring of `config` as it is now: a `SECRET_FILE` is looked at once per second and read when it has changed.
 
     `clock` gives seconds that never jump. The file is looked at from the start: the settings may have been read long ago, by a
-    server that loads the app before it forks its workers. A new content that is broken, or a file that is gone, is logged and leaves the
-    last good ring in use: a slip of the hand on one host must not end its sessions. Cheap enough for every request.
+    server that loads the app before it forks its workers. A new content that is broken, or a file that is gone, is logged and
+    leaves the last good ring in use: a slip of the hand on one host must not end its sessions. Cheap enough for every request.
     """
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
