@@ -23,7 +23,7 @@ from .discovery import Seeds
 from .mending import Mending
 
 SYNC_RETRY_S: Final = 0.25
-UNREADY_S_MAX: Final = 10.0  # a sync after the first one keeps a host out of a balancer's turn no longer than that
+UNREADY_S_MAX: Final = 10.0  # a sync after the first one, or that nobody is met, keeps a host out of a balancer's turn so long
 SWEEP_EVERY_S: Final = 5.0
 SWEEP_BATCH: Final = 200
 BACKGROUND_S: Final = 3600.0  # of waiting for peers; each call has its own time-out
@@ -53,7 +53,7 @@ class Heart:
         self._greeted = asyncio.Event()
         self._unsynced_at: float | None = None
         self.ready = asyncio.Event()
-        self.unmet: dict[str, str] = {}  # addresses of seeds where no member was found, and why
+        self.unmet: dict[str, str] = {}  # addresses of seeds where no member was found, and names without any; and why
 
     @property
     def host(self) -> Host:
@@ -76,12 +76,17 @@ class Heart:
         if self._keeper.leaving:
             return False, "this host hands over its sessions and is about to end"
         if not self.ready.is_set():
+            if self._keeper.synced and self._keeper.seeking:
+                return False, f"nobody was met yet where CLUSTERSESSION_PEERS names others: {self._unmet_in_words()}"
             return False, "the first sync is not complete"
         if self._keeper.synced:
             return True, "ready"
         if self._unsynced_at is not None and self.host.clock() - self._unsynced_at >= UNREADY_S_MAX:
             return True, "ready, although copies are still being compared with those of other hosts"
         return False, "this host was paused or cut off, and compares its copies with those of other hosts"
+
+    def _unmet_in_words(self) -> str:
+        return ", ".join(f"{address} ({why})" for address, why in sorted(self.unmet.items())) or "no answer so far"
 
     # --- heartbeats ------------------------------------------------------------------------------------------------------
 
@@ -133,7 +138,10 @@ class Heart:
         addresses = await self._seeds.addresses(self.host.clock())
         strangers = addresses - known - self._own_addresses
         failed = await asyncio.gather(*(self._meet(host, port) for host, port in strangers))
-        self.unmet = {str(Address(host=h, port=p)): why for (h, p), why in zip(strangers, failed, strict=True) if why}
+        unmet = {str(Address(host=h, port=p)): why for (h, p), why in zip(strangers, failed, strict=True) if why}
+        self.unmet = {**self._seeds.unresolved, **unmet}
+        if not self.unmet and self._keeper.seeking:
+            self._keeper.found_to_be_alone()
         self._greeted.set()
 
     async def _meet(self, host: str, port: int) -> str | None:
@@ -164,11 +172,13 @@ class Heart:
     # --- sync ------------------------------------------------------------------------------------------------------------
 
     async def _sync_for_ever(self) -> None:
+        began = self.host.clock()
         await self._greeted.wait()
         while True:
             if self._keeper.synced:
                 self._unsynced_at = None
-                self.ready.set()
+                if not self._keeper.seeking or self.host.clock() - began >= UNREADY_S_MAX:
+                    self.ready.set()
             else:
                 self._unsynced_at = self.host.clock() if self._unsynced_at is None else self._unsynced_at
                 if self._keeper.settled and await self._driver.run(self._keeper.sync(), Budget(BACKGROUND_S)):

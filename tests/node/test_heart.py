@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
+from clustersession.core.calls import Call, Reply, Unreachable
 from clustersession.core.keyring import KeyRing
+from clustersession.core.node import Member
 from clustersession.middleware.assembly import NoAsyncPeers
 from clustersession.node.discovery import Seeds
-from clustersession.node.heart import UNREADY_S_MAX, Heart
+from clustersession.node.heart import SYNC_RETRY_S, UNREADY_S_MAX, Heart
 from clustersession.node.mending import Mending
+from clustersession.ports import Outgoing
 from clustersession.runtime.async_driver import AsyncDriver
 from clustersession.runtime.duty import Duty
 from clustersession.runtime.keeper import Keeper
@@ -34,13 +39,15 @@ class Stuck(Keeper):
 
 
 @asynccontextmanager
-async def beating(ring: Callable[[], KeyRing] = lambda: RING) -> AsyncIterator[tuple[Fixture, Stuck, Heart]]:
-    """A host that is alone, with its loops running."""
+async def beating(
+    ring: Callable[[], KeyRing] = lambda: RING, *, seeds: tuple[str, ...] = (), peers: NoAsyncPeers | None = None
+) -> AsyncIterator[tuple[Fixture, Stuck, Heart]]:
+    """A host with its loops running, alone or among `peers`."""
     fixture = Fixture()
-    keeper = Stuck(fixture.host, member("a"), TIMEOUTS)
-    peers = NoAsyncPeers()
+    keeper = Stuck(fixture.host, member("a"), TIMEOUTS, seeking=bool(seeds))
+    peers = peers or NoAsyncPeers()
     driver = AsyncDriver(fixture.host, peers, peers.hedge_delay)
-    heart = Heart(keeper, driver, peers, Seeds(()), ring, TIMEOUTS, Mending(Duty(keeper), driver))
+    heart = Heart(keeper, driver, peers, Seeds(seeds), ring, TIMEOUTS, Mending(Duty(keeper), driver))
     loops = asyncio.create_task(heart.run())
     try:
         yield fixture, keeper, heart
@@ -113,5 +120,64 @@ def test_what_names_the_keys_of_the_host_follows_the_ring() -> None:
             await until(lambda: fixture.store.board(FINGERPRINT_BOARD) == ring_fingerprint(RING).encode())
             rings[0] = KeyRing.parse(new_key(2))
             await until(lambda: fixture.store.board(FINGERPRINT_BOARD) == ring_fingerprint(rings[0]).encode())
+
+    asyncio.run(scenario())
+
+
+class Peers(NoAsyncPeers):
+    """At each of these ports the node of that name answers; at others the connection is refused."""
+
+    def __init__(self, **names: str) -> None:
+        self._at = {int(port.removeprefix("at_")): self._keeper(name) for port, name in names.items()}
+
+    @staticmethod
+    def _keeper(name: str) -> Keeper:
+        fixture = Fixture()
+        fixture.host.me = name
+        keeper = Keeper(fixture.host, Member(name, "127.0.0.1", 7, 1), TIMEOUTS)
+        keeper.sync_done()
+        return keeper
+
+    async def ask(self, member: Member, call: Call, deadline: float) -> Reply:  # type: ignore[override]
+        return self._at[member.port].on_call(call, "a") if member.port in self._at else Unreachable("refused")
+
+    async def exchange(  # type: ignore[override]
+        self, batch: Sequence[Outgoing], deadline: float, enough: Callable[[Reply], bool] | None = None
+    ) -> list[Reply | None]:
+        return [await self.ask(each.member, each.call, deadline) for each in batch]
+
+
+def test_a_node_that_meets_none_of_the_seeds_is_not_ready_for_ten_seconds() -> None:
+    """It may be the first of a new cluster, or have no way to the others: then no balancer should send users here. Whom it
+    looks for is said."""
+
+    async def scenario() -> None:
+        async with beating(seeds=("127.0.0.1:7",)) as (fixture, keeper, heart):
+            await until(lambda: keeper.synced)
+            began = fixture.clock.now
+            ready, why = heart.readiness()
+            assert not ready
+            assert "CLUSTERSESSION_PEERS" in why
+            assert "127.0.0.1:7" in why
+            assert not keeper.view().converged
+            fixture.clock.now += UNREADY_S_MAX - 0.1
+            await asyncio.sleep(2 * SYNC_RETRY_S)  # what would set it has looked again
+            assert not heart.readiness()[0]
+            fixture.clock.now = began + UNREADY_S_MAX
+            await until(lambda: heart.readiness()[0])
+            assert not keeper.view().converged  # a session that it does not find may be with the others for a minute
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("there", [{"at_7": "b"}, {"at_7": "b", "at_8": "a"}, {"at_7": "a", "at_8": "a"}], ids=str)
+def test_a_node_that_has_met_a_seed_or_only_itself_is_ready_at_once(there: dict[str, str]) -> None:
+    """The other seeds may be down; and who finds only itself at all addresses is alone on purpose."""
+    peers = Peers(**there)
+
+    async def scenario() -> None:
+        async with beating(seeds=("127.0.0.1:7", "127.0.0.1:8"), peers=peers) as (_, keeper, heart):
+            await until(lambda: not keeper.seeking)
+            await until(heart.ready.is_set)
 
     asyncio.run(scenario())
