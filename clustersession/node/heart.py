@@ -10,6 +10,7 @@ from typing import Final
 
 from ..config import Address, Timeouts
 from ..core.calls import Beat, Unreachable
+from ..core.findings import NAMESAKE
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
 from ..core.upkeep import Heard
@@ -24,6 +25,7 @@ from .mending import Mending
 
 SYNC_RETRY_S: Final = 0.25
 UNREADY_S_MAX: Final = 10.0  # a sync after the first one, or that nobody is met, keeps a host out of a balancer's turn so long
+_NOBODY: Final = ("refused", "timeout", "breaker")  # is at an address
 SWEEP_EVERY_S: Final = 5.0
 SWEEP_BATCH: Final = 200
 BACKGROUND_S: Final = 3600.0  # of waiting for peers; each call has its own time-out
@@ -133,13 +135,16 @@ class Heart:
             self._keeper.tick()  # the workers see it at once
 
     async def _greet(self) -> None:
-        """Meet the seeds that are no members yet: who they are is learnt from their answer."""
-        known = {(member.host, member.port) for member in self._keeper.view().members.values() if member.state is not State.DEAD}
+        """Meet the seeds that are no members: who they are is learnt from their answer. Who has left may be back, perhaps with
+        settings with which it is not let in."""
+        members = self._keeper.view().members.values()
+        known = {(member.host, member.port) for member in members if member.state not in (State.DEAD, State.LEFT)}
+        left = {(member.host, member.port) for member in members if member.state is State.LEFT}
         addresses = await self._seeds.addresses(self.host.clock())
         strangers = addresses - known - self._own_addresses
         failed = await asyncio.gather(*(self._meet(host, port) for host, port in strangers))
-        unmet = {str(Address(host=h, port=p)): why for (h, p), why in zip(strangers, failed, strict=True) if why}
-        self.unmet = {**self._seeds.unresolved, **unmet}
+        whys = {at: why for at, why in zip(strangers, failed, strict=True) if why and not (at in left and why in _NOBODY)}
+        self.unmet = {**self._seeds.unresolved, **{str(Address(host=h, port=p)): why for (h, p), why in whys.items()}}
         if not self.unmet and self._keeper.seeking:
             self._keeper.found_to_be_alone()
         self._greeted.set()
@@ -147,27 +152,30 @@ class Heart:
     async def _meet(self, host: str, port: int) -> str | None:
         """Why nobody was met there."""
         stranger = Member("", host, port, 0)
-        sent = self.host.clock()
+        sent, before = self.host.clock(), self._keeper.me.incarnation
         deadline = asyncio.get_running_loop().time() + self._timeouts.request_s
         reply = await self._transport.ask(stranger, self._keeper.heartbeat(), deadline)
         if not isinstance(reply, Beat):
             return reply.why if isinstance(reply, Unreachable) else type(reply).__name__.lower()
         if reply.sender.identity == self.host.me:
-            self._met_itself(host, port, reply.sender)
-            return None
+            return self._met_itself(host, port, before <= reply.sender.incarnation <= self._keeper.me.incarnation)
         # its hints are taken with the first heartbeat to it as a member, so this one grants no lease
         self._keeper.after_beat(reply.sender.identity, sent, Heard(reply.sender, reply.members, told_all=False))
         self._keeper.tick()  # the workers know the new member at once
         log.info("met %s at %s:%d", reply.sender.identity, host, port)
         return None
 
-    def _met_itself(self, host: str, port: int, sender: Member) -> None:
-        self._own_addresses.add((host, port))
-        if sender.incarnation != self._keeper.me.incarnation:
+    def _met_itself(self, host: str, port: int, itself: bool) -> str | None:
+        """Or another node that has the same name, which is asked again: it may get its own."""
+        if itself:
+            self._own_addresses.add((host, port))
+            return None
+        if self.unmet.get(str(Address(host=host, port=port))) != NAMESAKE:
             log.error(
                 "another node at %s:%d calls itself %r as this one does: give each host its own CLUSTERSESSION_NODE",
-                host, port, sender.identity,
+                host, port, self.host.me,
             )  # fmt: skip
+        return NAMESAKE
 
     # --- sync ------------------------------------------------------------------------------------------------------------
 

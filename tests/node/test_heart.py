@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from clustersession.core.calls import Call, Reply, Unreachable
+from clustersession.core.findings import NAMESAKE
 from clustersession.core.keyring import KeyRing
-from clustersession.core.node import Member
+from clustersession.core.node import Member, State
 from clustersession.middleware.assembly import NoAsyncPeers
-from clustersession.node.discovery import Seeds
+from clustersession.node.discovery import RESOLVE_EVERY_S, Seeds
 from clustersession.node.heart import SYNC_RETRY_S, UNREADY_S_MAX, Heart
 from clustersession.node.mending import Mending
 from clustersession.ports import Outgoing
@@ -46,6 +47,8 @@ async def beating(
     fixture = Fixture()
     keeper = Stuck(fixture.host, member("a"), TIMEOUTS, seeking=bool(seeds))
     peers = peers or NoAsyncPeers()
+    if isinstance(peers, Peers):
+        peers.itself = keeper
     driver = AsyncDriver(fixture.host, peers, peers.hedge_delay)
     heart = Heart(keeper, driver, peers, Seeds(seeds), ring, TIMEOUTS, Mending(Duty(keeper), driver))
     loops = asyncio.create_task(heart.run())
@@ -125,21 +128,44 @@ def test_what_names_the_keys_of_the_host_follows_the_ring() -> None:
 
 
 class Peers(NoAsyncPeers):
-    """At each of these ports the node of that name answers; at others the connection is refused."""
+    """At each of these ports the node of that name answers, or this one itself; at others the connection is refused."""
 
     def __init__(self, **names: str) -> None:
-        self._at = {int(port.removeprefix("at_")): self._keeper(name) for port, name in names.items()}
+        self.why = "refused"
+        self.asked: list[Call] = []
+        by_port = {int(port.removeprefix("at_")): name for port, name in names.items()}
+        self.itself: Keeper | None = None
+        self.itself_at = {port for port, name in by_port.items() if name == "itself"}
+        self._at = {port: self._keeper(name) for port, name in by_port.items() if name != "itself"}
 
     @staticmethod
     def _keeper(name: str) -> Keeper:
         fixture = Fixture()
         fixture.host.me = name
-        keeper = Keeper(fixture.host, Member(name, "127.0.0.1", 7, 1), TIMEOUTS)
+        keeper = Keeper(fixture.host, Member(name, "127.0.0.1", 7, 999), TIMEOUTS)
         keeper.sync_done()
         return keeper
 
+    def rename(self, port: int, name: str) -> None:
+        self._at[port] = self._keeper(name)
+
+    def leave(self, port: int, why: str) -> list[Call]:
+        """From now on nobody answers there; what it is asked."""
+        del self._at[port]
+        self.why, self.asked = why, []
+        return self.asked
+
+    def tell_last_word(self, port: int, to: Keeper) -> None:
+        self._at[port].leave()
+        self._at[port].left()
+        to.on_call(self._at[port].heartbeat("a"), None)
+
     async def ask(self, member: Member, call: Call, deadline: float) -> Reply:  # type: ignore[override]
-        return self._at[member.port].on_call(call, "a") if member.port in self._at else Unreachable("refused")
+        self.asked.append(call)
+        if member.port in self.itself_at:
+            assert self.itself is not None
+            return self.itself.on_call(call, "a")
+        return self._at[member.port].on_call(call, "a") if member.port in self._at else Unreachable(self.why)
 
     async def exchange(  # type: ignore[override]
         self, batch: Sequence[Outgoing], deadline: float, enough: Callable[[Reply], bool] | None = None
@@ -170,7 +196,7 @@ def test_a_node_that_meets_none_of_the_seeds_is_not_ready_for_ten_seconds() -> N
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("there", [{"at_7": "b"}, {"at_7": "b", "at_8": "a"}, {"at_7": "a", "at_8": "a"}], ids=str)
+@pytest.mark.parametrize("there", [{"at_7": "b"}, {"at_7": "b", "at_8": "itself"}, {"at_7": "itself", "at_8": "itself"}], ids=str)
 def test_a_node_that_has_met_a_seed_or_only_itself_is_ready_at_once(there: dict[str, str]) -> None:
     """The other seeds may be down; and who finds only itself at all addresses is alone on purpose."""
     peers = Peers(**there)
@@ -179,5 +205,52 @@ def test_a_node_that_has_met_a_seed_or_only_itself_is_ready_at_once(there: dict[
         async with beating(seeds=("127.0.0.1:7", "127.0.0.1:8"), peers=peers) as (_, keeper, heart):
             await until(lambda: not keeper.seeking)
             await until(heart.ready.is_set)
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_does_not_resolve_is_unmet_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The doctor shows it, and the log."""
+
+    async def scenario() -> None:
+        async with beating(seeds=("app.invalid:7",)) as (fixture, _, heart):
+            await until(lambda: "app.invalid:7" in heart.unmet)
+            fixture.clock.now += 2 * RESOLVE_EVERY_S
+            await asyncio.sleep(2 * TIMEOUTS.heartbeat_s)  # it is looked up again
+            assert list(heart.unmet) == ["app.invalid:7"]
+
+    asyncio.run(scenario())
+    assert len([each for each in caplog.records if "app.invalid:7" in each.getMessage()]) == 1
+
+
+def test_another_node_of_the_same_name_is_unmet_for_that_reason_until_it_is_renamed(caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked again, so that the doctor stops to complain; the log says it once."""
+    peers = Peers(at_7="a")
+
+    async def scenario() -> None:
+        async with beating(seeds=("127.0.0.1:7",), peers=peers) as (_, keeper, heart):
+            await until(lambda: heart.unmet == {"127.0.0.1:7": NAMESAKE})
+            assert keeper.seeking  # nobody of the cluster was met
+            await asyncio.sleep(2 * TIMEOUTS.heartbeat_s)  # it is asked again
+            peers.rename(7, "b")
+            await until(lambda: not heart.unmet and "b" in keeper.view().members)
+
+    asyncio.run(scenario())
+    assert len([each for each in caplog.records if "calls itself" in each.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(("why", "unmet"), [("refused", {}), ("timeout", {}), ("auth", {"127.0.0.1:7": "auth"})])
+def test_who_left_is_asked_at_its_address_whether_it_is_back(why: str, unmet: dict[str, str]) -> None:
+    """It may come back with another secret, which the doctor must know; that nobody is there is as it should be."""
+    peers = Peers(at_7="b")
+
+    async def scenario() -> None:
+        async with beating(seeds=("127.0.0.1:7",), peers=peers) as (_, keeper, heart):
+            await until(lambda: not keeper.seeking)
+            peers.tell_last_word(7, keeper)
+            asked = peers.leave(7, why)
+            await until(lambda: len(asked) > 1)
+            assert keeper.view().members["b"].state is State.LEFT
+            assert heart.unmet == unmet
 
     asyncio.run(scenario())
