@@ -45,6 +45,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 _BEFORE: Final[Mapping[str, str]] = {"on": "mirror", "mirror": "off"}  # in shadow nothing of ours decides
 _CUTS: Final[Mapping[str, str]] = {"link": "link", "down": "cut_off", "cut_off": "cut_off"}
+_CUTS_OF_ONE: Final[Mapping[str, str]] = {**_CUTS, "unmet": "unmet"}  # where the host that was asked knows no other
 _ORDER: Final = (Gravity.BREAKS, Gravity.TROUBLE, Gravity.NOTE)
 _TRENDS: Final[Mapping[str, str]] = {
     "rising": "there are more of them lately",
@@ -58,7 +59,8 @@ def diagnosis(examination: Examination) -> Diagnosis:
     """What to tell the operator."""
     nodes = answering(examination)
     rows = rows_of(nodes)
-    found = _joined([*of_hosts(examination), *of_users(nodes, rows)])
+    cuts = _CUTS if len(examination.members) > 1 else _CUTS_OF_ONE
+    found = _joined([*of_hosts(examination), *of_users(nodes, rows)], cuts)
     old = old_cookies(rows)
     canaries = [each for facts in nodes.values() for each in facts.canaries]
     pairs = sum(each.step is None for each in canaries), len(canaries)
@@ -77,13 +79,13 @@ def diagnosis(examination: Examination) -> Diagnosis:
     )
 
 
-def _joined(found: list[Finding]) -> list[Finding]:
+def _joined(found: list[Finding], cuts: Mapping[str, str]) -> list[Finding]:
     """The gravest first. A way that is cut hurts nobody as long as every session has an owner that can be asked: only what is
     refused to users shows whether it does."""
     too_soon = next((each for each in found if each.code == TOO_SOON), None)
-    cut = next((each for each in found if each.code in _CUTS), None)
+    cut = next((each for each in found if each.code in cuts), None)
     if too_soon is not None and cut is not None:
-        code, words = _CUTS[cut.code], f"{cut.words} {too_soon.words}"
+        code, words = cuts[cut.code], f"{cut.words} {too_soon.words}"
         graver = msgspec.structs.replace(cut, code=code, gravity=Gravity.BREAKS, words=words)
         found = [graver if each is cut else each for each in found if each is not too_soon]
     return sorted(found, key=lambda each: _ORDER.index(each.gravity))

@@ -17,11 +17,13 @@ HEARD_LATELY_S: Final = 2.0  # some heartbeats long, and shorter than it takes t
 NEARLY_FULL: Final = 0.9
 BOARD: Final = "16"
 AUTH: Final = "auth"
+NAMESAKE: Final = "namesake"
 _WAYS: Final = frozenset({"refused", "timeout", "breaker", "garbage", "auth", "budget", "busy", "unknown", "stale"})
 _WHYS: Final[Mapping[str, str]] = {
     "refused": "nothing listens there",
     "timeout": "no answer in time",
     "breaker": "calls failed again and again, so it is tried seldom",
+    NAMESAKE: "another node answers there, and has the name of this one",
     "garbage": "an answer that this release cannot read",
     "auth": "it refuses this host, or this host it: they have different secrets, cluster names or certificates",
     "budget": "no answer in time",
@@ -65,6 +67,7 @@ def of_hosts(examination: Examination) -> Iterator[Finding]:
     """All that the hosts and the ways between them show, the likeliest cause of all else first."""
     nodes = answering(examination)
     yield from _secrets(examination, nodes)
+    yield from _namesakes(nodes)
     yield from _clocks(examination, nodes)
     yield from _ways(examination, nodes)
     yield from _canaries(nodes)
@@ -105,6 +108,15 @@ def _secrets(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterat
 
 def _all(groups: Iterable[list[str]]) -> tuple[str, ...]:
     return tuple(sorted(name for group in groups for name in group))
+
+
+def _namesakes(nodes: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    for facts in nodes.values():
+        at = [address for address, why in sorted(facts.unmet.items()) if why == NAMESAKE]
+        if at:
+            words = f"Another host calls itself {facts.node} too, at {names(at)}: neither finds the sessions of the other."
+            advice = "Give each host a CLUSTERSESSION_NODE of its own, and restart it."
+            yield Finding(code="name", gravity=Gravity.BREAKS, where=(facts.node,), words=words, advice=advice)
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------------
@@ -194,13 +206,14 @@ def _heard(nodes: Mapping[str, NodeFacts]) -> Iterator[str]:
 
 
 def _unmet(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterator[Finding]:
-    """Addresses of the settings where nobody is. Those of members that are dead are told of as such."""
-    known = {each.address for each in examination.members}
-    found = sorted({(at, why) for facts in nodes.values() for at, why in facts.unmet.items() if why != AUTH and at not in known})
+    """Addresses of the settings where nobody is, and names without any. Those of members that are dead are told of as such."""
+    known, others = {each.address for each in examination.members}, (AUTH, NAMESAKE)
+    unmet = {each for facts in nodes.values() for each in facts.unmet.items()}
+    found = sorted((at, why) for at, why in unmet if why not in others and at not in known)
     if found:
         listed = ", ".join(f"{address} ({said(why)})" for address, why in found)
         words = f"CLUSTERSESSION_PEERS names {listed}, where no member of the cluster answers."
-        advice = "Start a node there, or take the address out. A host that serves users there keeps their sessions to itself."
+        advice = "Start a node there, mend the name, or take it out. A host that serves users there has their sessions alone."
         yield Finding(code="unmet", gravity=Gravity.TROUBLE, where=(), words=words, advice=advice)
 
 

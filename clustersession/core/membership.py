@@ -49,12 +49,13 @@ class Entry(NamedTuple):
 
 class Table(NamedTuple):
     """This host's own member, and the others by identity. `started`: when this host began to listen. `watched`: the members
-    that it judges by its own heartbeats, since when."""
+    that it judges by its own heartbeats, since when. `seeking`: its settings name others, and it has met none of them yet."""
 
     me: Member
     others: Mapping[str, Entry]
     started: float
     watched: Mapping[str, float] = {}
+    seeking: bool = False
 
     def answered(self, identity: str) -> bool:
         """Whether a watched member has answered since it is watched."""
@@ -66,8 +67,8 @@ class Table(NamedTuple):
         return View(self.me.identity, members, converged=converged(self, now, timeouts))
 
 
-def new_table(me: Member, now: float) -> Table:
-    return Table(me, {}, now)
+def new_table(me: Member, now: float, *, seeking: bool = False) -> Table:
+    return Table(me, {}, now, seeking=seeking)
 
 
 def heard_from(table: Table, member: Member, now: float) -> Table:
@@ -214,8 +215,9 @@ def after_pause(table: Table, now: float) -> Table:
 
 def converged(table: Table, now: float, timeouts: Timeouts) -> bool:
     """Nobody that this host watches is undecided, it has listened long enough, and it is not the one that is cut off: who
-    hears of less than half of those it knew cannot tell whether they are gone or it is."""
-    if now - table.started <= timeouts.suspect_s:
+    hears of less than half of those it knew cannot tell whether they are gone or it is, and who finds none of those that it
+    seeks not whether there are any."""
+    if now - table.started <= (SETTLED_AFTER_S if table.seeking else timeouts.suspect_s):
         return False
     others, alive, suspect = table.others, State.ALIVE, State.SUSPECT
     for name, since in table.watched.items():
@@ -254,4 +256,4 @@ def _with(
             known.doubts if doubts is None else doubts,
             known.settled and member.state is State.DEAD,
         )
-    return Table(table.me, {**table.others, member.identity: entry}, table.started, table.watched)
+    return Table(table.me, {**table.others, member.identity: entry}, table.started, table.watched, seeking=False)

@@ -125,7 +125,7 @@ class _Node:
         server = PeerServer(lambda call, source: self._examiner().on_call(call, source), wiring)
         address = await self._listening(server)
         me = self._member(address)
-        self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch)
+        self.keeper = Keeper(self.host, me, self.config.timeouts, switch=self.switch, seeking=bool(self.config.peers))
         transport = AsyncioTransport(wiring)
         driver = AsyncDriver(self.host, transport, transport.hedge_delay)
         mending = Mending(Duty(self.keeper, min_copies=self.config.min_copies), driver)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -11,6 +12,7 @@ from ..config import Address, Config
 
 RESOLVE_EVERY_S: Final = 5.0
 _DNS: Final = "dns://"
+log: Final = logging.getLogger("clustersession.node")
 
 
 def seed_names(peers: Iterable[str]) -> list[tuple[str, int]]:
@@ -24,16 +26,14 @@ def _split(text: str) -> tuple[str, int]:
 
 
 class Seeds:
-    """The addresses of the settings' peers as they resolve now. A name that does not resolve yet is tried again."""
+    """The addresses of the settings' peers as they resolve now. A name that does not resolve yet is tried again; `unresolved`
+    are those that never did, as `name:port`, and why."""
 
     def __init__(self, peers: Iterable[str]) -> None:
         self._names = seed_names(peers)
         self._resolved: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
         self._looked_at = float("-inf")
-
-    @property
-    def any(self) -> bool:
-        return bool(self._names)
+        self.unresolved: dict[str, str] = {}
 
     async def addresses(self, now: float) -> set[tuple[str, int]]:
         """Every address that is known. Looks names up at most once in `RESOLVE_EVERY_S`, without blocking the loop."""
@@ -46,9 +46,17 @@ class Seeds:
         host, port = name
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
-            return  # what it resolved to before stays: a DNS server that is down takes nobody out of the cluster
+        except (OSError, UnicodeError) as error:
+            if name not in self._resolved:  # else that stays: a DNS server that is down takes nobody out of the cluster
+                self._is_unresolved(str(Address(host=host, port=port)), getattr(error, "strerror", None) or str(error))
+            return
+        self.unresolved.pop(str(Address(host=host, port=port)), None)
         self._resolved[name] = frozenset((str(info[4][0]), port) for info in found)
+
+    def _is_unresolved(self, name: str, why: str) -> None:
+        if name not in self.unresolved:
+            log.warning("CLUSTERSESSION_PEERS names %s, which has no address here (%s); it is looked up again", name, why)
+        self.unresolved[name] = why
 
 
 def advertised(config: Config, port: int) -> Address:

@@ -10,6 +10,7 @@ from typing import Final
 
 from ..config import Address, Timeouts
 from ..core.calls import Beat, Unreachable
+from ..core.findings import NAMESAKE
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
 from ..core.upkeep import Heard
@@ -18,11 +19,13 @@ from ..runtime.async_driver import AsyncDriver
 from ..runtime.budget import Budget
 from ..runtime.host import Host
 from ..runtime.keeper import Keeper
+from ..settings import check_same_secret, ring_fingerprint
 from .discovery import Seeds
 from .mending import Mending
 
 SYNC_RETRY_S: Final = 0.25
-UNREADY_S_MAX: Final = 10.0  # a sync after the first one keeps a host out of a balancer's turn no longer than that
+UNREADY_S_MAX: Final = 10.0  # a sync after the first one, or that nobody is met, keeps a host out of a balancer's turn so long
+_NOBODY: Final = ("refused", "timeout", "breaker")  # is at an address
 SWEEP_EVERY_S: Final = 5.0
 SWEEP_BATCH: Final = 200
 BACKGROUND_S: Final = 3600.0  # of waiting for peers; each call has its own time-out
@@ -45,13 +48,14 @@ class Heart:
         self._keeper, self._driver, self._transport = keeper, driver, transport
         self.mending = mending
         self._seeds, self._ring, self._timeouts = seeds, ring, timeouts
+        self._taken: KeyRing | None = None
         self._beating: set[str] = set()
         self._own_addresses: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._greeted = asyncio.Event()
         self._unsynced_at: float | None = None
         self.ready = asyncio.Event()
-        self.unmet: dict[str, str] = {}  # addresses of seeds where no member was found, and why
+        self.unmet: dict[str, str] = {}  # addresses of seeds where no member was found, and names without any; and why
 
     @property
     def host(self) -> Host:
@@ -74,6 +78,8 @@ class Heart:
         if self._keeper.leaving:
             return False, "this host hands over its sessions and is about to end"
         if not self.ready.is_set():
+            if self._keeper.synced and self._keeper.seeking:
+                return False, f"nobody was met yet where CLUSTERSESSION_PEERS names others: {self._unmet_in_words()}"
             return False, "the first sync is not complete"
         if self._keeper.synced:
             return True, "ready"
@@ -81,16 +87,26 @@ class Heart:
             return True, "ready, although copies are still being compared with those of other hosts"
         return False, "this host was paused or cut off, and compares its copies with those of other hosts"
 
+    def _unmet_in_words(self) -> str:
+        return ", ".join(f"{address} ({why})" for address, why in sorted(self.unmet.items())) or "no answer so far"
+
     # --- heartbeats ------------------------------------------------------------------------------------------------------
 
     async def _beat_for_ever(self) -> None:
         while True:
-            self._keeper.announce(self._ring().kids)
+            self._take_ring(self._ring())
             self._keeper.tick()
             for member in self._keeper.peers():
                 self._start(self._beat(member.identity), member.identity)
             self._start(self._greet(), "")
             await asyncio.sleep(self._timeouts.heartbeat_s * random.uniform(0.8, 1.0))  # noqa: S311  (jitter)
+
+    def _take_ring(self, ring: KeyRing) -> None:
+        """A ring that has changed is told to the peers, and to the workers of this host that start from now on."""
+        if ring is not self._taken:
+            store, self._taken = self.host.store, ring
+            check_same_secret(store.board, store.set_board, ring_fingerprint(ring), is_node=True)
+        self._keeper.announce(ring.kids)
 
     def _start(self, work: Coroutine[None, None, None], peer: str) -> None:
         """One heartbeat to a peer at a time: a slow one must not pile them up."""
@@ -119,47 +135,58 @@ class Heart:
             self._keeper.tick()  # the workers see it at once
 
     async def _greet(self) -> None:
-        """Meet the seeds that are no members yet: who they are is learnt from their answer."""
-        known = {(member.host, member.port) for member in self._keeper.view().members.values() if member.state is not State.DEAD}
+        """Meet the seeds that are no members: who they are is learnt from their answer. Who has left may be back, perhaps with
+        settings with which it is not let in."""
+        members = self._keeper.view().members.values()
+        known = {(member.host, member.port) for member in members if member.state not in (State.DEAD, State.LEFT)}
+        left = {(member.host, member.port) for member in members if member.state is State.LEFT}
         addresses = await self._seeds.addresses(self.host.clock())
         strangers = addresses - known - self._own_addresses
         failed = await asyncio.gather(*(self._meet(host, port) for host, port in strangers))
-        self.unmet = {str(Address(host=h, port=p)): why for (h, p), why in zip(strangers, failed, strict=True) if why}
+        whys = {at: why for at, why in zip(strangers, failed, strict=True) if why and not (at in left and why in _NOBODY)}
+        self.unmet = {**self._seeds.unresolved, **{str(Address(host=h, port=p)): why for (h, p), why in whys.items()}}
+        if not self.unmet and self._keeper.seeking:
+            self._keeper.found_to_be_alone()
         self._greeted.set()
 
     async def _meet(self, host: str, port: int) -> str | None:
         """Why nobody was met there."""
         stranger = Member("", host, port, 0)
-        sent = self.host.clock()
+        sent, before = self.host.clock(), self._keeper.me.incarnation
         deadline = asyncio.get_running_loop().time() + self._timeouts.request_s
         reply = await self._transport.ask(stranger, self._keeper.heartbeat(), deadline)
         if not isinstance(reply, Beat):
             return reply.why if isinstance(reply, Unreachable) else type(reply).__name__.lower()
         if reply.sender.identity == self.host.me:
-            self._met_itself(host, port, reply.sender)
-            return None
+            return self._met_itself(host, port, before <= reply.sender.incarnation <= self._keeper.me.incarnation)
         # its hints are taken with the first heartbeat to it as a member, so this one grants no lease
         self._keeper.after_beat(reply.sender.identity, sent, Heard(reply.sender, reply.members, told_all=False))
         self._keeper.tick()  # the workers know the new member at once
         log.info("met %s at %s:%d", reply.sender.identity, host, port)
         return None
 
-    def _met_itself(self, host: str, port: int, sender: Member) -> None:
-        self._own_addresses.add((host, port))
-        if sender.incarnation != self._keeper.me.incarnation:
+    def _met_itself(self, host: str, port: int, itself: bool) -> str | None:
+        """Or another node that has the same name, which is asked again: it may get its own."""
+        if itself:
+            self._own_addresses.add((host, port))
+            return None
+        if self.unmet.get(str(Address(host=host, port=port))) != NAMESAKE:
             log.error(
                 "another node at %s:%d calls itself %r as this one does: give each host its own CLUSTERSESSION_NODE",
-                host, port, sender.identity,
+                host, port, self.host.me,
             )  # fmt: skip
+        return NAMESAKE
 
     # --- sync ------------------------------------------------------------------------------------------------------------
 
     async def _sync_for_ever(self) -> None:
+        began = self.host.clock()
         await self._greeted.wait()
         while True:
             if self._keeper.synced:
                 self._unsynced_at = None
-                self.ready.set()
+                if not self._keeper.seeking or self.host.clock() - began >= UNREADY_S_MAX:
+                    self.ready.set()
             else:
                 self._unsynced_at = self.host.clock() if self._unsynced_at is None else self._unsynced_at
                 if self._keeper.settled and await self._driver.run(self._keeper.sync(), Budget(BACKGROUND_S)):

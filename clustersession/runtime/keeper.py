@@ -34,7 +34,7 @@ MAKING_OWNERS: Final = (Put, Promote, Many)  # by these calls, or by what is in 
 
 class Keeper:
     """One per host. `synced`: this host may serve its copies by itself. `chance` decides whom to ask next of the members
-    that it has nothing to do with; without it that follows from who this host is."""
+    that it has nothing to do with; without it that follows from who this host is. `seeking`: the settings name others."""
 
     def __init__(
         self,
@@ -43,6 +43,8 @@ class Keeper:
         timeouts: Timeouts,
         chance: random.Random | None = None,
         switch: ModeSwitch | None = None,
+        *,
+        seeking: bool = False,
     ) -> None:
         self.host, self._timeouts, self.switch = host, timeouts, switch
         self.links = Links()
@@ -50,7 +52,7 @@ class Keeper:
         self._turn = self._present = 0
         now = host.clock()
         former = host.board
-        self.table: Table = membership.told_of(membership.new_table(me, now), former.members, now)
+        self.table: Table = membership.told_of(membership.new_table(me, now, seeking=seeking), former.members, now)
         self.synced = False  # however quick the start was: whoever called meanwhile was refused, and went on without this host
         self._leases: dict[str, float] = {}
         self._last_tick = self._in_touch = now
@@ -68,6 +70,15 @@ class Keeper:
         now = self.host.clock()
         self.table = membership.told_of(self.table, (member,), now)
         self._watch(now)
+
+    @property
+    def seeking(self) -> bool:
+        """Whether it looks for others that its settings name, and has met none of them yet."""
+        return self.table.seeking
+
+    def found_to_be_alone(self) -> None:
+        """Wherever its settings name somebody, it has met itself."""
+        self.table = self.table._replace(seeking=False)
 
     def view(self) -> View:
         return self.table.view(self.host.clock(), self._timeouts)

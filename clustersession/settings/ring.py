@@ -57,14 +57,17 @@ class _Read(NamedTuple):
 class RingSource:
     """Gives the ring of `config` as it is now: a `SECRET_FILE` is looked at once per second and read when it has changed.
 
-    `clock` gives seconds that never jump. A new content that is broken, or a file that is gone, is logged and leaves the
-    last good ring in use: a slip of the hand on one host must not end its sessions. Cheap enough for every request.
+    `clock` gives seconds that never jump. The file is looked at from the start: the settings may have been read long ago, by a
+    server that loads the app before it forks its workers. A new content that is broken, or a file that is gone, is logged and
+    leaves the last good ring in use: a slip of the hand on one host must not end its sessions. Cheap enough for every request.
     """
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._path, self._clock = config.secret_file, clock
-        mark = None if self._path is None else _mark(self._path)
-        self._read = _Read(KeyRing.parse(config.secret), clock(), mark)
+        now = clock()
+        self._read = _Read(KeyRing.parse(config.secret), now, _NEVER_LOOKED)
+        if self._path is not None:
+            self._read = self._looked(self._path, self._read, now)
 
     def __repr__(self) -> str:
         return f"<RingSource {self._path or 'fixed'}: {self._read.ring!r}>"
@@ -88,8 +91,12 @@ class RingSource:
         except ConfigError as error:
             log.error("%s The last good ring (keys %s) stays in use.", error, ", ".join(map(str, last.ring.kids)))  # noqa: TRY400
             return _Read(last.ring, now, mark)
-        log.info("the ring was read again from %s: keys %s", path, ", ".join(map(str, ring.kids)))
+        if ring_fingerprint(ring) != ring_fingerprint(last.ring):
+            log.info("the ring was read again from %s: keys %s", path, ", ".join(map(str, ring.kids)))
         return _Read(ring, now, mark)
+
+
+_NEVER_LOOKED: Final = (0, 0, 0)
 
 
 def _mark(path: str) -> tuple[int, int, int] | None:
@@ -122,8 +129,8 @@ def check_same_secret(
     """Raises `ConfigError` if this process has no key in common with the others of its host: a random one per worker.
 
     `read_board` and `write_board` are `Store.board` and `Store.set_board`; `fingerprint` is `ring_fingerprint`. The node
-    process (`is_node`) says what is right, so that a new secret is accepted after a restart; a worker only compares, and
-    writes where nothing is written yet.
+    process (`is_node`) says what is right, at its start and whenever its ring changes, so that a new secret is accepted after a
+    restart, and a rotated one by workers that start later; a worker only compares, and writes where nothing is written yet.
     """
     if not is_node:
         known = read_board(FINGERPRINT_BOARD)

@@ -45,8 +45,8 @@ _SECRET = Group(
             "secret_file",
             "none",
             "/run/secrets/clustersession",
-            "A file with the ring instead. It is read again within a second when it changes; a broken new content is logged "
-            "and the last good ring stays in use.",
+            "A file with the ring instead. It is read again within a second when it changes, by the node and by every worker; a "
+            "broken new content is logged and the last good ring stays in use. Give each change two seconds before the next.",
         ),
     ),
 )
@@ -67,7 +67,8 @@ _NODE = Group(
             "peers",
             "none: this host is alone",
             "10.0.0.4:10060,10.0.0.5:10060",
-            "Where to find the others at start. `dns://name:port` is every address of that name (compose, headless services).",
+            "Where to find the others at start. `dns://name:port` is every address of that name (compose, headless services). "
+            "Until one of them is met, but for 10 s at most, `/readyz` says 503.",
         ),
         Setting(
             "LISTEN", address(PEER_PORT), "listen", "0.0.0.0:10060", "10.0.0.3:10060", "Where this host takes calls of its peers."

@@ -83,6 +83,8 @@ def test_a_single_host_is_healthy_and_says_that_it_is_alone() -> None:
         ({"ring": "2:bbbb 1:aaaa"}, Gravity.NOTE, "ring"),
         ({"unmet": {"10.9.9.9:10060": "auth"}}, Gravity.BREAKS, "secret"),
         ({"unmet": {"10.9.9.9:10060": "refused"}}, Gravity.TROUBLE, "unmet"),
+        ({"unmet": {"app.test:10060": "Name or service not known"}}, Gravity.TROUBLE, "unmet"),
+        ({"unmet": {"10.9.9.9:10060": "namesake"}}, Gravity.BREAKS, "name"),
         ({"store_error": "it is broken"}, Gravity.BREAKS, "store"),
         ({"down": {"16": "process 7 (gunicorn, stopped)"}}, Gravity.TROUBLE, "shard"),
         ({"bytes_used": 95}, Gravity.TROUBLE, "room"),
@@ -209,6 +211,24 @@ def test_the_smaller_side_is_to_blame_for_another_secret() -> None:
     assert (alone.cause, alone.findings[0].where) == ("secret", ("a",))
     most = all_with(unmet={"10.0.0.9:1": "auth"})
     assert most.findings[0].where == ("10.0.0.9:1",)
+
+
+def test_users_who_are_refused_by_a_host_that_meets_nobody_are_put_down_to_that() -> None:
+    """Their sessions are with those whom it does not find. Where it knows others, an address that nobody has is no such cause."""
+    counts = {"id_returned": (50,), "refused_young_unavailable": (9,)}
+    alone = examined(member("a", facts("a", links=(), canaries=(), unmet={"b.test:10060": "timeout"}, counts=counts)))
+    assert (alone.verdict, alone.cause) == (Health.NOT_STICKING, "unmet")
+    assert "b.test:10060" in alone.words
+    assert "minutes old" in alone.words
+    assert all_with(unmet={"d.test:10060": "timeout"}, counts=counts).cause == "young"
+
+
+def test_a_host_of_the_same_name_is_said_with_its_address() -> None:
+    """Each has sessions that the other one does not find, and no other host can tell the two apart."""
+    found = examined(member("a", facts("a", links=(), canaries=(), unmet={"10.9.9.9:10060": "namesake"})))
+    assert (found.verdict, found.findings[0].where) == (Health.NOT_STICKING, ("a",))
+    assert "10.9.9.9:10060" in found.words
+    assert "CLUSTERSESSION_NODE" in found.advice
 
 
 # --- what users show ---------------------------------------------------------------------------------------------------------

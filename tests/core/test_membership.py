@@ -286,6 +286,19 @@ def test_a_table_is_converged_when_nobody_is_undecided() -> None:
     assert converged(young, NOW + 0.1, T)
 
 
+def test_who_seeks_others_and_has_met_none_is_not_converged_for_a_minute() -> None:
+    """It can't tell whether it is the first of them or cannot reach them; with the first that it meets the table decides."""
+    alone = new_table(member("a"), NOW, seeking=True)
+    assert not converged(alone, NOW + SETTLED_AFTER_S, T)
+    assert converged(alone, NOW + SETTLED_AFTER_S + 0.1, T)
+    assert converged(new_table(member("a"), NOW), NOW + T.suspect_s + 0.1, T)
+    met = heard_from(alone, member("b"), NOW + T.suspect_s)
+    assert not met.seeking
+    assert converged(met, NOW + T.suspect_s + 0.1, T)
+    still = told_of(alone, [member("a", SUSPECT), member("b", DEAD)], NOW)
+    assert still.seeking  # nothing of it is a member that was met
+
+
 @pytest.mark.parametrize(
     ("alive", "dead", "verdict"), [(0, 0, True), (0, 1, True), (1, 1, True), (0, 2, False), (1, 2, True), (1, 3, False)]
 )

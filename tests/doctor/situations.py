@@ -39,6 +39,7 @@ class Expected(NamedTuple):
     cause: str | None = None
     where: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()  # reasons of old cookies, each of which it must have seen
+    complaint: str | None = None  # what the logs say at each host, and complain of nothing else
 
 
 class Making(NamedTuple):
@@ -238,6 +239,48 @@ def hosts_with_different_secrets(making: Making) -> tuple[Cluster, Expected]:
     return cluster, Expected("not_sticking", "secret", (f"{odd.peer[0]}:{odd.peer[1]}",))
 
 
+def a_host_that_came_back_with_another_secret(making: Making) -> tuple[Cluster, Expected]:
+    """It had left as it should, so nobody misses it."""
+    cluster = start(making.new_cluster(3))
+    odd = cluster.hosts[2]
+    assert odd.end() == 0
+    odd.environ["CLUSTERSESSION_SECRET"] = new_key(1)
+    odd.run(gunicorn(WSGI, odd.app, workers=1))
+    until(odd.serves, "it does not serve")
+    assert cluster.hosts[0].member_states()["n3"] == "left"
+    browsers = [log_in(cluster, number) for number in range(USERS)]
+    assert logged_out(cluster, browsers) == USERS
+    return cluster, Expected("not_sticking", "secret", (f"{odd.peer[0]}:{odd.peer[1]}",))
+
+
+def hosts_of_one_name(making: Making) -> tuple[Cluster, Expected]:
+    cluster = making.new_cluster(2)
+    for host in cluster:
+        host.environ["CLUSTERSESSION_NODE"] = "app"
+    start(cluster, whole=False)
+    browsers = [log_in(cluster, number) for number in range(USERS)]
+    assert logged_out(cluster, browsers) == USERS
+    return cluster, Expected("not_sticking", "name", ("app",), complaint="calls itself 'app' as this one does")
+
+
+def names_that_do_not_resolve(making: Making) -> tuple[Cluster, Expected]:
+    """Each host is alone with its users, and those of the other one are refused there."""
+    cluster = making.new_cluster(2)
+    for host in cluster:
+        host.environ["CLUSTERSESSION_PEERS"] = "app-1.invalid:10060,app-2.invalid:10060"
+    start(cluster, whole=False)
+    browsers = [log_in(cluster, number) for number in range(USERS)]
+    assert logged_out(cluster, browsers) == USERS
+    for host in cluster:
+        until(lambda host=host: _refused_young(host) >= YOUNG_MIN, "the refusals are not counted", SHOWN_S)  # type: ignore[misc]
+    return cluster, Expected("not_sticking", "unmet")
+
+
+def _refused_young(host: Host) -> int:
+    lines = host.ask_admin("/metrics")[1].splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("clustersession_refused_young_unavailable_total "))
+
+
 def a_secure_cookie_over_plain_http(making: Making) -> tuple[Cluster, Expected]:
     """A browser keeps no Secure cookie that came over plain HTTP (RFC 6265bis 5.7, step 8)."""
     cluster = making.new_cluster(3, COOKIE_SECURE="1")
@@ -333,6 +376,9 @@ OLD_COOKIES: Final[tuple[Situation, ...]] = (
 )
 NOT_STICKING: Final[tuple[Situation, ...]] = (
     hosts_with_different_secrets,
+    a_host_that_came_back_with_another_secret,
+    hosts_of_one_name,
+    names_that_do_not_resolve,
     a_secure_cookie_over_plain_http,
     a_proxy_that_strips_set_cookie,
     another_app_with_the_same_cookie_name,

@@ -35,7 +35,7 @@ def started(new_cluster: NewCluster, how: str, command: Command) -> tuple[Cluste
     cluster = new_cluster(2)
     host, peer = cluster.hosts
     peer.launch("node", clustersession("node"))
-    until(lambda: peer.ask_admin("/readyz")[0] == 200, "the peer is not ready")
+    until(lambda: peer.ask_admin("/healthz")[0] == 200, "the peer does not run")
     if how == "run":
         host.run(command(host.app))
     else:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import pytest
 
 from clustersession.settings import new_key
-from tests.end_to_end.browser import Browser
+from tests.end_to_end.browser import Browser, send
 from tests.end_to_end.cluster import Cluster, Host
 from tests.end_to_end.conftest import NewCluster
 from tests.end_to_end.processes import until
+from tests.end_to_end.servers import FLASK, gunicorn
 
 from .crowd import Load, User, logged_in, looked, lost
 
@@ -106,3 +108,32 @@ def test_a_key_put_in_front_signs_only_when_the_last_host_has_it(cluster: Cluste
     load.assert_fine(at_least=150)
     assert lost(users, cluster.hosts) == []
     print(f"{load.done.total()} requests during the change")
+
+
+def recycled(host: Host) -> None:
+    """Has the app server put new workers in place of all that it has, and comes back when only those serve."""
+    before = pids_of(host)
+    host.programs["run"].send_signal(signal.SIGHUP)
+    until(lambda: pids_of(host).isdisjoint(before), "the old workers still serve")
+
+
+def pids_of(host: Host) -> set[int]:
+    answers = [send(host.app, "/look", []) for _ in range(12)]
+    assert [answer.status for answer in answers] == [200] * len(answers)
+    return {answer.seen["pid"] for answer in answers}
+
+
+@pytest.mark.parametrize("flags", [(), ("--preload",)], ids=["fresh", "preloaded"])
+def test_workers_that_start_during_and_after_the_change_are_taken(new_cluster: NewCluster, flags: tuple[str, ...]) -> None:
+    """They have the new ring from their start, also where their parent has read the settings before the change."""
+    [host] = cluster = new_cluster(1)
+    write_ring(host, OLD)
+    host.run(gunicorn(FLASK, host.app, "--worker-class", "gthread", "--threads", "1", *flags))
+    cluster.await_whole()
+    for ring, kids in (((NEW, OLD), [2, 1]), ((NEW,), [2])):
+        write_ring(host, *ring)
+        recycled(host)  # at once: the node may not have looked yet
+        until(lambda kids=kids: announced(cluster, host, kids), "the ring is not announced")  # type: ignore[misc]
+        recycled(host)
+    assert kids_of(logged_in([host], 4)) == {2}
+    assert cluster.complaints() == []

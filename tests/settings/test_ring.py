@@ -66,6 +66,27 @@ def test_a_changed_file_is_read_within_a_second(ring_file: Path) -> None:
     assert ring().kids == (2, 1)
 
 
+def test_a_file_that_changed_since_the_settings_were_read_is_read_at_once(
+    ring_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may load the app, and with it the settings, long before it forks a worker."""
+    config = Config(secret=ring_file.read_text(), secret_file=str(ring_file), node="a")
+    ring_file.write_text(TWO)
+    caplog.set_level(logging.INFO)
+    assert RingSource(config, Now())().kids == (2,)
+    assert "keys 2" in caplog.text
+
+
+def test_a_file_that_is_as_it_was_is_taken_silently(ring_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a change is worth a line."""
+    caplog.set_level(logging.INFO)
+    now = Now()
+    ring = source(ring_file, now)
+    now.seconds += 2
+    assert ring().kids == (1,)
+    assert caplog.records == []
+
+
 def test_a_file_that_is_replaced_through_a_link_is_read(ring_file: Path, tmp_path: Path) -> None:
     """Mounted secrets are swapped by moving a symbolic link, with content of the same size."""
     now, link = Now(), tmp_path / "link"
