@@ -276,9 +276,34 @@ class Adoption:
         if cookie is not None:
             yield Outside(lambda: self.end(engine, cookie))
         principal = None if record is None else record.principal
-        if record is None or principal is None or not self.source.keyless or self.over:
+        if record is not None and principal is not None:
+            yield from self._barred(engine, principal, live_items(record).get(DEVICE, b"").hex(), at)
+
+    def ended_unseen(self, engine: Engine, cookie: str, *, alone: bool) -> Operation[None]:
+        """What this old cookie stands for was logged out without having been looked at. `alone`: none of ours came with it.
+        Raises `SessionUnavailable` if it may come back to life."""
+        if not self.source.keyless:
+            if alone:  # to end it in its own store only would hide from the next try what it has become here
+                raise SessionUnavailable("whether a session of before was taken over, and into which, cannot be told")
+            yield Outside(lambda: self.end(engine, cookie))
             return
-        name = live_items(record).get(DEVICE, b"").hex()
+        legacy = yield Outside(lambda: self.read(engine, cookie))
+        if isinstance(legacy, Unavailable):
+            raise SessionUnavailable(legacy.why)
+        if not isinstance(legacy, Legacy):
+            return
+        try:
+            items = self.encoded(legacy)
+        except ValueNotSupported:
+            return  # it is never taken over
+        principal = self.principal(engine, items)
+        if principal is not None:
+            yield from self._barred(engine, principal, items.get(DEVICE, b"").hex(), None)
+
+    def _barred(self, engine: Engine, principal: str, name: str, at: float | None) -> Operation[None]:
+        """Where the cookie is the session: none of this user, on the device of this `name`, that was stamped until `at`."""
+        if not self.source.keyless or self.over:
+            return
         if at is not None:
             known = yield from self._logged_out(engine, principal, name)
             at = max(at, known) if isinstance(known, float) else at

@@ -57,7 +57,7 @@ class Site:
     """One app on three hosts, as it was and as it is now."""
 
     def __init__(self, kind: str, directory: Path) -> None:
-        self._kind, self._directory = kind, directory
+        self.kind, self._directory = kind, directory
         self.clock = 1e6
         self.cluster = InProcessCluster(clock=lambda: self.clock)
         self.before = self._app()
@@ -67,7 +67,7 @@ class Site:
         app = Flask("shop")
         app.secret_key = "not the cluster's"
         app.permanent_session_lifetime = timedelta(days=3)
-        KINDS[self._kind](app, self._directory)
+        KINDS[self.kind](app, self._directory)
 
         @app.get("/")
         def look() -> Any:
@@ -81,6 +81,11 @@ class Site:
         @app.get("/set/<key>/<value>")
         def change(key: str, value: str) -> str:
             flask.session[key] = value
+            return "ok"
+
+        @app.get("/renew")
+        def renew() -> str:
+            session.rotate()
             return "ok"
 
         @app.get("/logout")
@@ -350,3 +355,53 @@ def test_hosts_in_the_middle_of_a_key_change_adopt_one_session(tmp_path: Path) -
     old = site.old_login()
     site.browser("a", session=old).get("/set/theme/dark")
     assert (site.browser("b", session=old).get("/").json or {}).get("theme") == "dark"
+
+
+def silent(*_: object) -> None:
+    raise SourceUnavailable("the old store gives no answer")
+
+
+def test_a_logout_that_cannot_be_made_sure_of_is_503_and_can_be_repeated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an old cookie only, while its store or the other hosts are silent: the cookie stays, and the next try ends it."""
+    old = site.old_login()
+    client = site.browser("a", session=old)
+    with monkeypatch.context() as patched:
+        if site.kind == "files":
+            patched.setattr(InterfaceSource, "_opened", silent)
+        else:
+            site.cluster.paused("b", "c")
+        bye = client.get("/logout")
+    assert (bye.status_code, bye.headers.getlist("Set-Cookie")) == (503, [])
+    site.cluster.back("b", "c")
+    assert client.get("/logout").status_code == 200
+    assert [site.browser(host, session=old).get("/").json for host in "abc"] == [{}] * 3
+
+
+def test_a_logout_that_only_removes_our_cookie_leaves_the_old_one_to_try_again(site: Site) -> None:
+    """Nobody takes the end of ours, nor the word that the old cookie is over: 503, and the next try ends both."""
+    old = site.old_login()
+    client = site.browser("a", session=old)
+    client.get("/")
+    site.cluster.paused("b", "c")
+    bye = client.get("/logout")
+    assert bye.status_code == 503
+    assert [text.partition("=")[0] for text in bye.headers.getlist("Set-Cookie")] == ["cs"]
+    site.cluster.back("b", "c")
+    client.get("/logout")
+    assert [site.browser(host, session=old).get("/").json for host in "abc"] == [{}] * 3
+
+
+def test_a_late_write_with_the_old_cookie_is_409(tmp_path: Path) -> None:
+    """A parallel request has logged in, or the session was given a new ID: neither a write nor a logout is lost in silence."""
+    site = Site("files", tmp_path)
+    before = site.before.test_client()
+    before.get("/set/theme/dark")
+    cookie = before.get_cookie(OLD)
+    assert cookie is not None
+    site.browser("a", session=cookie.value).get("/login/7")
+    for path in ("/set/cart/x", "/logout"):
+        assert site.browser("b", session=cookie.value).get(path).status_code == 409
+    again = site.old_login("9")
+    site.browser("a", session=again).get("/renew")
+    assert site.browser("b", session=again).get("/set/cart/x").status_code == 409
+    assert site.cluster.counted("late_write") == 3
