@@ -38,6 +38,7 @@ from ..core.session_id import TOKEN_BYTES, store_key
 from ..core.values import HIDDEN, decode_value, encode_value
 from ..errors import ConfigError, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
 from ..sources.source import Legacy, NamedSource, Source
+from .old_lives import OwnLimits, created_at, ending, logged_in_at
 from .stored import new_token, patch
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class Adoption:
     def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | SourceRefused | None:
         """What the old system has; blocks. `SourceRefused`: there is a session, and it is not taken over."""
         try:
-            return self.source.read(cookie, time())
+            legacy = self.source.read(cookie, time())
+            return None if legacy is None or (legacy.deadline is not None and legacy.deadline <= time()) else legacy
         except SourceUnavailable as error:
             return Unavailable(str(error))
         except SourceRefused as error:
@@ -160,7 +162,8 @@ class Adoption:
         dead = None if principal is None else (yield from self.ended_before(engine, principal, legacy))
         if dead is not None:
             return Found(dead)
-        session = self.record_of(engine, claims[0].session, legacy, items)
+        kept = {**items, **OwnLimits.of(legacy).items()} if waiting else items
+        session = self.record_of(engine, claims[0].session, legacy, kept)
         if waiting:
             session = self._until_its_user_comes(engine, session, legacy)
         adopted = yield from adopt(engine.cluster(), claims, session, self.guard(engine, claims[0]))
@@ -195,8 +198,8 @@ class Adoption:
         if record.lifetime.idle is not None:
             if legacy.expires is None:
                 return record
-            ends = min(now + legacy.expires - clock, record.lifetime.deadline or float("inf"))
-            record = record.but(lifetime=Lifetime(None, ends), extra={**record.extra, WAITING: YES})
+            limits = ending(engine, Lifetime(None, record.lifetime.deadline), legacy.expires)
+            record = record.but(lifetime=limits, extra={**record.extra, WAITING: YES})
         return record.but(last_seen=min(now, now - clock + (legacy.stamped or clock)))
 
     def _come_by(self, engine: Engine, found: Found) -> Operation[Found]:
@@ -205,7 +208,8 @@ class Adoption:
         if not isinstance(outcome, Loaded) or outcome.superseded or outcome.record.extra.get(WAITING) != YES:
             return found
         key = store_key(found.token)
-        change = patch(engine, {}, engine.lifetime(outcome.record.created))
+        record = outcome.record
+        change = patch(engine, {}, OwnLimits.kept_in(record).within(engine, record.created))
         saved = yield from save(engine.cluster(), key, outcome.placement, replace_struct(change, extra={WAITING: NO}))
         match saved:
             case Saved():
@@ -229,22 +233,14 @@ class Adoption:
     def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes], *, derived: bool = True) -> Record:
         """Ages are carried over; an absolute limit counts from when the session really began. `derived`: several hosts may come
         to this key at the same time."""
-        now, clock = engine.now(), time()
-        created = now - max(0.0, clock - (legacy.created or legacy.stamped or clock))
+        created = created_at(engine, legacy)
         principal = self.principal(engine, items)
-        lifetime = engine.lifetime(created)
+        lifetime = OwnLimits.of(legacy).within(engine, created)
         if lifetime.idle is None and legacy.expires is not None:
-            lifetime = Lifetime(None, min(lifetime.deadline or float("inf"), now + legacy.expires - clock))
-        record = first_record(
-            engine.cluster(),
-            key,
-            now=now,
-            patch=patch(engine, items, None),
-            created=created,
-            lifetime=lifetime,
-            shared=derived,
-        )
-        return record.but(principal=principal, auth_time=None if principal is None else created)
+            lifetime = ending(engine, lifetime, legacy.expires)
+        first, now = patch(engine, items, None), engine.now()
+        record = first_record(engine.cluster(), key, now=now, patch=first, created=created, lifetime=lifetime, shared=derived)
+        return record.but(principal=principal, auth_time=None if principal is None else logged_in_at(engine, legacy))
 
     def token_for(self, engine: Engine, purpose: bytes, name: bytes) -> bytes:
         """The token of what is kept under the old system's `name` for something, the same on all hosts."""

@@ -21,7 +21,7 @@ from werkzeug.test import Client, TestResponse
 from clustersession.core.keyring import KeyRing
 from clustersession.core.operations import Unavailable
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
-from clustersession.errors import SourceRefused, SourceUnavailable
+from clustersession.errors import LoginTooOld, SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption, Found
@@ -82,6 +82,14 @@ class Site:
         def change(key: str, value: str) -> str:
             flask.session[key] = value
             return "ok"
+
+        @app.get("/fresh")
+        def fresh() -> str:
+            try:
+                session.require_fresh(3600.0)
+            except LoginTooOld:
+                return "ask"
+            return "fresh"
 
         @app.get("/renew")
         def renew() -> str:
@@ -405,3 +413,12 @@ def test_a_late_write_with_the_old_cookie_is_409(tmp_path: Path) -> None:
     site.browser("a", session=again).get("/renew")
     assert site.browser("b", session=again).get("/set/cart/x").status_code == 409
     assert site.cluster.counted("late_write") == 3
+
+
+def test_a_login_of_before_is_no_fresh_one(site: Site) -> None:
+    """Nobody knows when it was; one that is made here is."""
+    client = site.browser("a", session=site.old_login())
+    client.get("/")
+    assert client.get("/fresh").text == "ask"
+    client.get("/login/8")
+    assert client.get("/fresh").text == "fresh"
