@@ -16,8 +16,8 @@ from ..core.session_id import store_key
 from ..core.values import encode_value
 from ..errors import ValueNotSupported
 from ..sources.source import Legacy
-from .adoption import NOBODYS
 from .budget import Budget
+from .remembered import NOBODYS
 from .stored import patch
 
 if TYPE_CHECKING:

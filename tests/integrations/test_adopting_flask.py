@@ -26,6 +26,7 @@ from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption, Found
 from clustersession.runtime.board import write_board
+from clustersession.runtime.remembered import DEVICES_MAX
 from clustersession.settings import new_key
 from clustersession.testing.in_process import SECRET, InProcessCluster
 
@@ -115,6 +116,12 @@ class Site:
         cookie = client.get_cookie(OLD)
         assert cookie is not None
         return cookie.value
+
+    def change_keys(self, ring: KeyRing) -> None:
+        """On all hosts; and their nodes have looked through all that is stored, as they do once a minute."""
+        self.cluster.ring = ring
+        for node in self.cluster:
+            node.host.survey(None, 10_000)
 
     def browser(self, host: str, **cookies: str) -> Client:
         client = self.now[host].test_client()
@@ -422,3 +429,54 @@ def test_a_login_of_before_is_no_fresh_one(site: Site) -> None:
     assert client.get("/fresh").text == "ask"
     client.get("/login/8")
     assert client.get("/fresh").text == "fresh"
+
+
+def test_no_change_of_keys_brings_an_old_cookie_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key is announced on some hosts, then signs, and the old one is dropped: who has logged out stays so, and what was
+    taken over is opened by no old cookie alone."""
+    out, taken = site.old_login("out"), site.old_login("7")
+    client = site.browser("a", session=out)
+    client.get("/")
+    client.get("/logout")
+    site.browser("b", session=taken).get("/")
+    key = new_key(2)
+    announced, signing, alone = (KeyRing.parse(text) for text in (f"{SECRET},{key}", f"{key},{SECRET}", key))
+    ahead = site.cluster["a"].engine
+    with monkeypatch.context() as patched:
+        patched.setattr(ahead, "ring", lambda: announced)
+        patched.setattr(ahead.cookies, "ring", lambda: announced)
+        assert [site.browser(host, session=out).get("/").json for host in "abc"] == [{}] * 3
+    for ring in (signing, alone):
+        site.change_keys(ring)
+        for host in "abc":
+            answer = site.browser(host, session=out).get("/")
+            assert (answer.status_code, answer.json) == (200, {})
+    if site.kind == "files":
+        assert site.browser("c", session=taken).get("/").json == {}
+
+
+def test_logouts_of_one_user_on_many_devices_are_all_remembered(tmp_path: Path) -> None:
+    """What is kept of them does not grow without end: past a number of devices a logout is one on all."""
+    site = Site("cookies", tmp_path)
+    old = site.old_login("demo")
+    for number in range(DEVICES_MAX + 20):
+        client = site.browser("abc"[number % 3])
+        client.get("/login/demo")
+        client.get(f"/set/_id/{number:0128x}")
+        assert client.get("/logout").status_code == 200, number
+    assert site.browser("a", session=old).get("/").json == {}, "a device that has not logged out, after too many that have"
+
+
+def test_a_logout_ends_the_cookie_that_was_adopted_also_from_another_address(tmp_path: Path) -> None:
+    """Flask-Login's mark of the device changes with a login from elsewhere; the cookie from before has the former one."""
+    site = Site("cookies", tmp_path)
+    before = site.before.test_client()
+    before.get("/login/7")
+    before.get("/set/_id/home")
+    old = before.get_cookie(OLD)
+    assert old is not None
+    client = site.browser("a", session=old.value)
+    assert "_id" in (client.get("/").json or {})
+    client.get("/set/_id/train")
+    client.get("/logout")
+    assert [site.browser(host, session=old.value).get("/").json for host in "abc"] == [{}] * 3

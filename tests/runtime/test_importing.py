@@ -14,7 +14,7 @@ from clustersession.core.effects import Ask, Operation
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.errors import ConfigError, SourceRefused, SourceUnavailable
 from clustersession.runtime import adoption as adoption_module
-from clustersession.runtime import importing, old_lives
+from clustersession.runtime import importing, old_lives, remembered
 from clustersession.runtime.adoption import Adoption
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.importing import Fate, Imported, Importer
@@ -81,7 +81,7 @@ class Site:
         self, monkeypatch: pytest.MonkeyPatch, idle_s: float | None = 7 * DAY_S, kind: type[InProcessCluster] = InProcessCluster
     ) -> None:
         self.clock = 1.8e9
-        for module in (adoption_module, importing, old_lives):
+        for module in (adoption_module, importing, old_lives, remembered):
             monkeypatch.setattr(module, "time", lambda: self.clock)
         self.before = Before(lambda: self.clock)
         lifetimes = Lifetimes(idle_s=idle_s, absolute_s=None)
