@@ -34,8 +34,8 @@ from ..core.operations import (
 from ..core.record import WAITING, Lifetime, Record, live_items
 from ..core.session import Session
 from ..core.session_id import TOKEN_BYTES, store_key
-from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import ConfigError, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
+from ..core.values import HIDDEN, check_depth, decode_value, encode_value
+from ..errors import ConfigError, SessionTooLarge, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
 from ..sources.source import Legacy, NamedSource, Source
 from .old_lives import OwnLimits, created_at, ending, logged_in_at
 from .remembered import AGAIN_S, ALL_DEVICES, TRIES_AGAIN, Memory, device_named
@@ -105,8 +105,8 @@ class Adoption:
             if not isinstance(legacy, Legacy):
                 return NOBODY
             try:
-                items = self.encoded(legacy)
-            except ValueNotSupported as error:
+                items = self.encoded(engine, legacy)
+            except (ValueNotSupported, SessionTooLarge) as error:
                 engine.count("adoption_refused")
                 log.warning("a session of %s stays there: %s", self.source.name, error)
                 return NOBODY
@@ -141,9 +141,14 @@ class Adoption:
             return {**legacy.items, self._permanent_key: True}
         return legacy.items
 
-    def encoded(self, legacy: Legacy) -> dict[str, bytes]:
-        """As it is stored. Raises `ValueNotSupported`."""
-        return {key: encode_value(value, key) for key, value in self.values(legacy).items()}
+    def encoded(self, engine: Engine, legacy: Legacy) -> dict[str, bytes]:
+        """As it is stored. Raises `ValueNotSupported`, and `SessionTooLarge` as a save would."""
+        limits, values = engine.config.limits, self.values(legacy)
+        for key, value in values.items():
+            check_depth(value, limits.depth_max, key)
+        items = {key: encode_value(value, key) for key, value in values.items()}
+        Session(limits=limits).check_limits(dict(items))
+        return items
 
     def _stored(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[Found]:
         if legacy.id is None:
@@ -279,8 +284,8 @@ class Adoption:
         if not isinstance(legacy, Legacy):
             return
         try:
-            items = self.encoded(legacy)
-        except ValueNotSupported:
+            items = self.encoded(engine, legacy)
+        except (ValueNotSupported, SessionTooLarge):
             return  # it is never taken over
         principal = self.principal(engine, items)
         if principal is not None:

@@ -266,6 +266,21 @@ def test_from_when_its_user_comes_the_limits_of_the_app_count(monkeypatch: pytes
     assert site.come("a", jar) == {}
 
 
+def test_what_passes_the_limits_of_a_session_stays_there(site: Site) -> None:
+    """In size or depth, by an import and when its user comes: what no app could save is not stored."""
+    deep: list[Any] = []
+    for _ in range(40):
+        deep = [deep]
+    site.before.add("large", _user_id="u", cart="x" * 70_000)
+    site.before.add("deep", _user_id="u", cart=deep)
+    for cookie, why in (("large", "size of the session"), ("deep", "nested")):
+        told = site.importer.take(cookie)
+        assert told.fate is Fate.REFUSED
+        assert why in told.why
+        assert site.come("b", {OLD: cookie}) == {}
+    assert (site.cluster.counted("adoption_refused"), site.cluster.entries()) == (2, 0)
+
+
 @pytest.mark.parametrize("imported", [False, True])
 def test_an_end_of_its_own_is_not_put_off_by_use(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
     """Neither when its user comes at once nor when an import has taken it over before."""
@@ -356,7 +371,7 @@ def test_what_was_killed_between_a_session_and_its_guard_is_mended(site: Site) -
     _, claims = adoption.claims(engine, b"c")
     legacy = site.before.read("c", site.clock)
     assert legacy is not None
-    taking = adoption.of_key(engine, legacy, adoption.encoded(legacy), waiting=True)
+    taking = adoption.of_key(engine, legacy, adoption.encoded(engine, legacy), waiting=True)
     with pytest.raises(Killed):
         engine.blocking.run(killed_at(taking, claims[0].guard), Budget(5.0))
     assert site.importer.take("c").fate is Fate.HERE

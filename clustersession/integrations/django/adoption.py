@@ -23,7 +23,7 @@ from ...middleware.old_side import MODE, asked_of
 from ...sources import DjangoFileSession, Legacy, ListedSource, Page
 from ...sources.forms import own_limits
 from ...sources.keyed import unlisted
-from ...sources.shelf import PAGE, after
+from ...sources.shelf import PAGE, after, told
 
 SETTING: Final = "CLUSTERSESSION_ADOPT_ENGINE"
 SIGNED_COOKIES: Final = "django.contrib.sessions.backends.signed_cookies"
@@ -107,7 +107,7 @@ class DjangoEngineSource:
         try:
             return work()
         except Exception as error:
-            raise SourceUnavailable(f"{self.name}: {type(error).__name__}: {error}") from error
+            raise SourceUnavailable(f"{self.name}: {told(error)}") from error
         finally:
             close_old_connections()  # in async code this runs in a thread that no request tidies up after
 
