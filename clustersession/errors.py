@@ -112,11 +112,11 @@ class TooManySessions(LateWrite):
 
 class LoginTooOld(SessionRefused):
     """`session.require_fresh`: the user has not shown for too long who they are. Ask for the password again, then call
-    `session.refresh_login()`. `age_s` None: nobody is logged in."""
+    `session.refresh_login()`. `age_s` None: nobody is logged in, or a system before this one did not say since when."""
 
     def __init__(self, age_s: float | None, max_age_s: float) -> None:
         self.age_s, self.max_age_s = age_s, max_age_s
-        since = "nobody is logged in" if age_s is None else f"the login is {age_s:.0f} s old"
+        since = "nobody is logged in, or nobody knows since when" if age_s is None else f"the login is {age_s:.0f} s old"
         super().__init__(f"{since}, and this needs one of at most {max_age_s:.0f} s; let the user log in again")
 
 

@@ -12,7 +12,8 @@ class Freshness:
 
     @property
     def auth_age_s(self) -> float | None:
-        """Seconds since the user logged in, or has shown again who they are; None where nobody is logged in."""
+        """Seconds since the user logged in, or has shown again who they are; None where nobody is logged in, and where a
+        session of before does not tell."""
         return None
 
     def require_fresh(self, max_age_s: float) -> None:

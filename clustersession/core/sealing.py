@@ -55,6 +55,10 @@ class Sealer:
         except InvalidTag:
             raise Corrupt(f"sealed {_shown(purpose)} fails its check: changed, or made for something else") from None
 
+    def is_latest(self, sealed: bytes) -> bool:
+        """Whether the key that signs now has sealed it."""
+        return sealed[:1] == b"%c" % self._ring.signing.kid
+
     def labels(self, name: str) -> dict[int, bytes]:
         """What stands for a user where the name itself has no business: a keyed hash by the number of each key, in the ring's
         order."""

@@ -11,6 +11,7 @@ from itsdangerous import BadSignature
 from werkzeug.test import EnvironBuilder
 
 from ..errors import SourceUnavailable
+from ..sources.shelf import told
 from ..sources.source import Legacy, ListedSource
 
 PERMANENT: Final = "_permanent"
@@ -96,7 +97,7 @@ class InterfaceSource:
         return next((value for name, _, value in sent if name == self.cookie_name and value not in ("", cookie)), None)
 
     def _unavailable(self, error: Exception) -> SourceUnavailable:
-        return SourceUnavailable(f"{self.name}: {type(error).__name__}: {error}")
+        return SourceUnavailable(f"{self.name}: {told(error)}")
 
     def _stamped(self, cookie: str) -> float | None:
         assert isinstance(self._interface, SecureCookieSessionInterface)

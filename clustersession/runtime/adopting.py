@@ -40,7 +40,7 @@ class AdoptingVisit(Visit):
         now = self._engine.now()
         found = yield from self._adoption.adopted(self._engine, self._cookie)
         self._outcome, token = found.outcome, found.token
-        key = store_key(token or self._cookie.encode())
+        self._adopted_as = key = store_key(token or self._cookie.encode())
         sid = SessionId(kid=-1, born=int(time()) // 60, token=token, master="", backup="", epoch=0, version=0, key=key)
         match self._outcome:
             case Loaded() as loaded:

@@ -29,28 +29,25 @@ from ..core.operations import (
     first_record,
     found_anywhere,
     kept,
-    put,
     save,
 )
-from ..core.record import WAITING, Lifetime, Patch, Record, live_items
+from ..core.record import WAITING, Lifetime, Record, live_items
 from ..core.session import Session
 from ..core.session_id import TOKEN_BYTES, store_key
-from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import ConfigError, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
+from ..core.values import HIDDEN, check_depth, decode_value, encode_value
+from ..errors import ConfigError, SessionTooLarge, SessionUnavailable, SourceRefused, SourceUnavailable, ValueNotSupported
 from ..sources.source import Legacy, NamedSource, Source
+from .old_lives import OwnLimits, created_at, ending, logged_in_at
+from .remembered import AGAIN_S, ALL_DEVICES, TRIES_AGAIN, Memory, device_named
 from .stored import new_token, patch
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-GUARDED_S: Final = 400 * 86400.0  # without an end of the adoption: no browser keeps a cookie for longer (RFC 6265bis 5.5)
-TRIES_AGAIN: Final = 2
-AGAIN_S: Final = 0.2
 DEVICE: Final = "_id"  # Flask-Login's hash of the address and the browser
-ALL_DEVICES: Final = "all"  # no device's hash
+ADOPTED_ON: Final = f"{HIDDEN}adopted on"  # the device that an adopted cookie was marked with
 YES: Final = Raw(b"\xc3")  # MessagePack's
 NO: Final = Raw(b"\xc2")
-NOBODYS: Final = f"{HIDDEN}adoption"  # the principal of records that are nobody's
 log: Final = logging.getLogger("clustersession")
 
 
@@ -78,6 +75,7 @@ class Adoption:
         self, source: Source, until: float | None = None, *, permanent_key: str | None = None, imported: bool = False
     ) -> None:
         self.source, self.until, self._permanent_key = source, until, permanent_key
+        self._memory = Memory(source.name, lambda: self.until)
         self._named = source if imported and not source.keyless else None
         if self._named is not None and not isinstance(source, NamedSource):
             remedy = "Give the source a method `id_of(cookie)`, or unset it and keep the old store."
@@ -107,8 +105,8 @@ class Adoption:
             if not isinstance(legacy, Legacy):
                 return NOBODY
             try:
-                items = self.encoded(legacy)
-            except ValueNotSupported as error:
+                items = self.encoded(engine, legacy)
+            except (ValueNotSupported, SessionTooLarge) as error:
                 engine.count("adoption_refused")
                 log.warning("a session of %s stays there: %s", self.source.name, error)
                 return NOBODY
@@ -128,7 +126,8 @@ class Adoption:
     def read(self, engine: Engine, cookie: str) -> Legacy | Unavailable | SourceRefused | None:
         """What the old system has; blocks. `SourceRefused`: there is a session, and it is not taken over."""
         try:
-            return self.source.read(cookie, time())
+            legacy = self.source.read(cookie, time())
+            return None if legacy is None or (legacy.deadline is not None and legacy.deadline <= time()) else legacy
         except SourceUnavailable as error:
             return Unavailable(str(error))
         except SourceRefused as error:
@@ -142,9 +141,14 @@ class Adoption:
             return {**legacy.items, self._permanent_key: True}
         return legacy.items
 
-    def encoded(self, legacy: Legacy) -> dict[str, bytes]:
-        """As it is stored. Raises `ValueNotSupported`."""
-        return {key: encode_value(value, key) for key, value in self.values(legacy).items()}
+    def encoded(self, engine: Engine, legacy: Legacy) -> dict[str, bytes]:
+        """As it is stored. Raises `ValueNotSupported`, and `SessionTooLarge` as a save would."""
+        limits, values = engine.config.limits, self.values(legacy)
+        for key, value in values.items():
+            check_depth(value, limits.depth_max, key)
+        items = {key: encode_value(value, key) for key, value in values.items()}
+        Session(limits=limits).check_limits(dict(items))
+        return items
 
     def _stored(self, engine: Engine, legacy: Legacy, items: dict[str, bytes]) -> Operation[Found]:
         if legacy.id is None:
@@ -160,7 +164,8 @@ class Adoption:
         dead = None if principal is None else (yield from self.ended_before(engine, principal, legacy))
         if dead is not None:
             return Found(dead)
-        session = self.record_of(engine, claims[0].session, legacy, items)
+        kept = {**items, **OwnLimits.of(legacy).items()} if waiting else items
+        session = self.record_of(engine, claims[0].session, legacy, kept)
         if waiting:
             session = self._until_its_user_comes(engine, session, legacy)
         adopted = yield from adopt(engine.cluster(), claims, session, self.guard(engine, claims[0]))
@@ -169,12 +174,12 @@ class Adoption:
     def claims(self, engine: Engine, name: bytes) -> tuple[list[bytes], list[Claim]]:
         """The tokens that the session with this old ID may have, and where it and its guard are then."""
         tokens = [self._derived(engine.ring(), kid, b"session", name) for kid in _kids(engine)]
-        guards = [self._derived(engine.ring(), kid, b"guard", name) for kid in _kids(engine)]
-        return tokens, [Claim(store_key(token), store_key(guard)) for token, guard in zip(tokens, guards, strict=True)]
+        guard = self._memory.guard_key(name)
+        return tokens, [Claim(store_key(token), guard) for token in tokens]
 
     def guard(self, engine: Engine, claim: Claim) -> Record:
         """What remembers that a session was adopted."""
-        return self._lasting(engine, claim.guard, patch(engine, {}, None))
+        return self._memory.guard(engine, claim.guard)
 
     def _id_of(self, cookie: str) -> bytes | None:
         return self._named.id_of(cookie) if isinstance(self._named, NamedSource) else None
@@ -195,8 +200,8 @@ class Adoption:
         if record.lifetime.idle is not None:
             if legacy.expires is None:
                 return record
-            ends = min(now + legacy.expires - clock, record.lifetime.deadline or float("inf"))
-            record = record.but(lifetime=Lifetime(None, ends), extra={**record.extra, WAITING: YES})
+            limits = ending(engine, Lifetime(None, record.lifetime.deadline), legacy.expires)
+            record = record.but(lifetime=limits, extra={**record.extra, WAITING: YES})
         return record.but(last_seen=min(now, now - clock + (legacy.stamped or clock)))
 
     def _come_by(self, engine: Engine, found: Found) -> Operation[Found]:
@@ -205,7 +210,8 @@ class Adoption:
         if not isinstance(outcome, Loaded) or outcome.superseded or outcome.record.extra.get(WAITING) != YES:
             return found
         key = store_key(found.token)
-        change = patch(engine, {}, engine.lifetime(outcome.record.created))
+        record = outcome.record
+        change = patch(engine, {}, OwnLimits.kept_in(record).within(engine, record.created))
         saved = yield from save(engine.cluster(), key, outcome.placement, replace_struct(change, extra={WAITING: NO}))
         match saved:
             case Saved():
@@ -223,28 +229,21 @@ class Adoption:
                 return Found(dead)
         token = new_token(engine)
         key = store_key(token)
-        record = self.record_of(engine, key, legacy, items, derived=False)
+        marked = {**items, ADOPTED_ON: encode_value(device_named(items.get(DEVICE)))}
+        record = self.record_of(engine, key, legacy, marked, derived=False)
         return Found((yield from kept(engine.cluster(), key, record)), token)
 
     def record_of(self, engine: Engine, key: bytes, legacy: Legacy, items: dict[str, bytes], *, derived: bool = True) -> Record:
         """Ages are carried over; an absolute limit counts from when the session really began. `derived`: several hosts may come
         to this key at the same time."""
-        now, clock = engine.now(), time()
-        created = now - max(0.0, clock - (legacy.created or legacy.stamped or clock))
+        created = created_at(engine, legacy)
         principal = self.principal(engine, items)
-        lifetime = engine.lifetime(created)
+        lifetime = OwnLimits.of(legacy).within(engine, created)
         if lifetime.idle is None and legacy.expires is not None:
-            lifetime = Lifetime(None, min(lifetime.deadline or float("inf"), now + legacy.expires - clock))
-        record = first_record(
-            engine.cluster(),
-            key,
-            now=now,
-            patch=patch(engine, items, None),
-            created=created,
-            lifetime=lifetime,
-            shared=derived,
-        )
-        return record.but(principal=principal, auth_time=None if principal is None else created)
+            lifetime = ending(engine, lifetime, legacy.expires)
+        first, now = patch(engine, items, None), engine.now()
+        record = first_record(engine.cluster(), key, now=now, patch=first, created=created, lifetime=lifetime, shared=derived)
+        return record.but(principal=principal, auth_time=None if principal is None else logged_in_at(engine, legacy))
 
     def token_for(self, engine: Engine, purpose: bytes, name: bytes) -> bytes:
         """The token of what is kept under the old system's `name` for something, the same on all hosts."""
@@ -261,13 +260,6 @@ class Adoption:
         text = b"\0".join((b"adopted", purpose, self.source.name.encode(), name))
         return hmac.digest(key.tag, text, "sha256")[:TOKEN_BYTES]
 
-    def _lasting(self, engine: Engine, key: bytes, first: Patch) -> Record:
-        """What is kept until the end of the adoption. As if of a user, so that a full store does not drop it."""
-        now = engine.now()
-        until = now + (GUARDED_S if self.until is None else max(0.0, self.until - time()))
-        record = first_record(engine.cluster(), key, now=now, patch=first, created=now, lifetime=Lifetime(None, until))
-        return record.but(principal=NOBODYS)
-
     # --- one of ours ends ----------------------------------------------------------------------------------------------------
 
     def ended(self, engine: Engine, cookie: str | None, record: Record | None, at: float | None = None) -> Operation[None]:
@@ -275,35 +267,39 @@ class Adoption:
         `SessionUnavailable` if an old cookie of it might come back to life."""
         if cookie is not None:
             yield Outside(lambda: self.end(engine, cookie))
-        principal = None if record is None else record.principal
-        if record is None or principal is None or not self.source.keyless or self.over:
-            return
-        name = live_items(record).get(DEVICE, b"").hex()
-        if at is not None:
-            known = yield from self._logged_out(engine, principal, name)
-            at = max(at, known) if isinstance(known, float) else at
-        key = store_key(self._not_before(engine.ring(), _kids(engine)[0], principal))
-        change = patch(engine, {name: encode_value(time() if at is None else at)}, None)
-        yield from self._put(engine, key, change, "that cookies of before are over could not be stored")
+        if record is not None and record.principal is not None:
+            yield from self._logged_out(engine, record.principal, _devices(record), at)
 
-    def _put(self, engine: Engine, key: bytes, change: Patch, problem: str) -> Operation[None]:
-        """Into what lasts, again if need be: one of its owners may be handing over all it has just now."""
-        record = self._lasting(engine, key, change)
-        for again in range(TRIES_AGAIN + 1):
-            if again:
-                yield Wait(AGAIN_S)
-            if (yield from put(engine.cluster(), key, record, change)):
-                return
-        raise SessionUnavailable(problem)
+    def ended_unseen(self, engine: Engine, cookie: str, *, alone: bool) -> Operation[None]:
+        """What this old cookie stands for was logged out without having been looked at. `alone`: none of ours came with it.
+        Raises `SessionUnavailable` if it may come back to life."""
+        if not self.source.keyless:
+            if alone:  # to end it in its own store only would hide from the next try what it has become here
+                raise SessionUnavailable("whether a session of before was taken over, and into which, cannot be told")
+            yield Outside(lambda: self.end(engine, cookie))
+            return
+        legacy = yield Outside(lambda: self.read(engine, cookie))
+        if isinstance(legacy, Unavailable):
+            raise SessionUnavailable(legacy.why)
+        if not isinstance(legacy, Legacy):
+            return
+        try:
+            items = self.encoded(engine, legacy)
+        except (ValueNotSupported, SessionTooLarge):
+            return  # it is never taken over
+        principal = self.principal(engine, items)
+        if principal is not None:
+            yield from self._logged_out(engine, principal, {device_named(items.get(DEVICE))}, None)
+
+    def _logged_out(self, engine: Engine, user: str, devices: set[str], at: float | None) -> Operation[None]:
+        if self.source.keyless and not self.over:
+            yield from self._memory.log_out(engine, user, devices, time() if at is None else at)
 
     def all_ended(self, engine: Engine, user: str, at: float) -> Operation[None]:
         """All sessions of a user were ended (`at`: Unix seconds): none that began before is taken over, from whatever device.
         Raises `SessionUnavailable`."""
-        if self.over:
-            return
-        key = store_key(self._not_before(engine.ring(), _kids(engine)[0], user))
-        change = patch(engine, {ALL_DEVICES: encode_value(at)}, None)
-        yield from self._put(engine, key, change, "that sessions of before are over could not be stored")
+        if not self.over:
+            yield from self._memory.log_out(engine, user, {ALL_DEVICES}, at)
 
     def set_cookie(self, engine: Engine, value: str, max_age_s: int | None) -> str:
         """The Set-Cookie value of the old system's cookie, with the attributes of ours."""
@@ -319,32 +315,22 @@ class Adoption:
             engine.count("adoption_end_failed")
             log.warning("a session of %s could not be ended there: %s", self.source.name, error)
 
-    def _not_before(self, ring: KeyRing, kid: int, principal: str) -> bytes:
-        return self._derived(ring, kid, b"not before", principal.encode())
-
     def ended_before(self, engine: Engine, principal: str, legacy: Legacy) -> Operation[LoadOutcome | None]:
         """Whether the user has logged out, on this device, since the cookie was stamped."""
         device = legacy.items.get(DEVICE)
-        known = yield from self._logged_out(engine, principal, "" if device is None else encode_value(device).hex())
+        name = device_named(None if device is None else encode_value(device))
+        known = yield from self._memory.logged_out(engine, principal, name)
         if isinstance(known, float):
             began = legacy.stamped or legacy.created  # without either nobody can say that it came after
             return Ended("logged out since") if began is None or began <= known else None
         return known
 
-    def _logged_out(self, engine: Engine, principal: str, device: str) -> Operation[float | Unavailable | None]:
-        """When the user has last logged out on this device; hosts may sign with different keys for a while."""
-        latest: float | None = None
-        for kid in _kids(engine):
-            key = store_key(self._not_before(engine.ring(), kid, principal))
-            outcome = yield from found_anywhere(engine.cluster(), key)
-            if isinstance(outcome, Unavailable):
-                return outcome
-            held = live_items(outcome.record) if isinstance(outcome, Loaded) else {}
-            for name in (device, ALL_DEVICES):
-                if name in held:
-                    at = float(str(decode_value(held[name])))
-                    latest = at if latest is None else max(latest, at)
-        return latest
+
+def _devices(record: Record) -> set[str]:
+    """Those whose old cookies may open this session: what marks it now, and what did when it was taken over."""
+    items, (_, adopted) = live_items(record), record.items.get(ADOPTED_ON, (None, None))
+    names = {device_named(items.get(DEVICE))}
+    return names if adopted is None else names | {str(decode_value(adopted))}
 
 
 def _kids(engine: Engine) -> tuple[int, ...]:

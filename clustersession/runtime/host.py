@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from ..core.calls import (
     Call,
     Confirm,
     Confirmed,
+    Done,
     Each,
     End,
     Examine,
@@ -296,8 +298,25 @@ class Host:
             return None
 
     def survey(self, after: Key | None, limit: int) -> list[tuple[Key, Record | None]]:
-        """The next `limit` keys in order after `after`, with what is held under them (None: nothing that can be read)."""
-        return [(key, self.readable(key)) for key in self.store.keys(after, limit)]
+        """The next `limit` keys in order after `after`, with what is held under them (None: nothing that can be read).
+
+        What a former key of the ring has sealed is sealed anew, so that it can be read when that key is gone.
+        """
+        return [(key, self._surveyed(key)) for key in self.store.keys(after, limit)]
+
+    def _surveyed(self, key: Key) -> Record | None:
+        try:
+            data = self.store.read(key)
+            if data is not None and not self._sealer().is_latest(data):
+                self._seal_anew(key)
+            return None if data is None else self._opened(key, data)
+        except Corrupt:
+            self._observer.count("record_broken")
+            return None
+
+    def _seal_anew(self, key: Key) -> None:
+        with suppress(ShardDown, StoreFull, StoreRefused):  # the next survey does it
+            self.change(key, lambda record: Decision(Done(), record is not None, record), self.situation())
 
     def sweep(self, limit: int) -> tuple[int, list[Overdue]]:
         """Drop what is old, up to `limit` keys: how many were looked at, and what has to be ended with its other owner."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Unavailable, adopted_before, stored_once
-from ..errors import ConfigError, SourceRefused, SourceUnavailable, ValueNotSupported
+from ..errors import ConfigError, SessionTooLarge, SourceRefused, SourceUnavailable, ValueNotSupported
 from ..sources.source import Legacy, ListedSource, Page, Source
 from .budget import Budget
 
@@ -66,8 +66,8 @@ class Importer:
                 return Imported(Fate.NOT_ACCEPTED)
             if legacy.id is None:
                 return Imported(Fate.REFUSED, "its source does not say under which ID it is stored")
-            items = self._adoption.encoded(legacy)
-        except (SourceRefused, ValueNotSupported) as error:
+            items = self._adoption.encoded(self._engine, legacy)
+        except (SourceRefused, ValueNotSupported, SessionTooLarge) as error:
             return Imported(Fate.REFUSED, str(error))
         except SourceUnavailable as error:
             return Imported(Fate.FAILED, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ..core.cookie import should_issue
 
 if TYPE_CHECKING:
     from .cookies import Cookies, Ticket
+    from .engine import Engine
     from .stored import Stored
 
 
@@ -39,3 +41,11 @@ def is_due(cookies: Cookies, ticket: Ticket | None, stored: Stored, max_age_s: i
         cookie_age_s=time() - 60.0 * had.born,
         persistent_max_age_s=max_age_s,
     )
+
+
+def count_sent(engine: Engine, ticket: Ticket | None, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
+    """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
+    if ticket is None or ticket.sid.key != stored.key:
+        engine.count("id_sent")
+        if is_plain is not None and engine.cookies.secure and is_plain():
+            engine.count("id_sent_plain")

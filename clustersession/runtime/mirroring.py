@@ -21,8 +21,8 @@ from ..core.values import HIDDEN, decode_value, encode_value
 from ..errors import Corrupt, SourceError, SourceRefused, ValueNotSupported
 from ..sources.source import Legacy
 from .adopting import AdoptingVisit
-from .adoption import AGAIN_S, TRIES_AGAIN
 from .pipeline import Visit
+from .remembered import AGAIN_S, TRIES_AGAIN
 from .stored import end_session
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Target, Unavailable, load
-from ..core.record import Lifetime, Record
+from ..core.record import Key, Lifetime, Record
 from ..core.session_id import SessionId, store_key
 from ..core.values import HIDDEN
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
-from .issuing import is_due, issued
+from .issuing import count_sent, is_due, issued
 from .logins import admitted, made_room, with_device
 from .outages import RECENTLY_LOST
 from .session import RequestSession
@@ -59,7 +59,8 @@ class Visit:
     _stored: Stored | None = None
     _changes: Mapping[str, bytes | None] = {}
     _reserved: bytes | None = None
-    _superseded = _sent = _deleted = False
+    _superseded = _sent = _deleted = _old_over = False
+    _adopted_as: Key = b""  # of the session that an old cookie stands for
     must_exist = False  # store it even if it is empty
     reissue = False  # send the cookie again: its life has changed
     life_key: str | None = None  # a change of this value changes the cookie's life
@@ -195,11 +196,11 @@ class Visit:
             self._deleted = True
             yield from end_session(self._engine, stored.key, stored.placement)
             yield from self._old_ends(stored.record)
-        elif ticket is not None and type(self._outcome) is Unavailable and not self._deleted:
-            self._deleted = True
-            yield from end_unseen(self._engine, ticket)
+        elif type(self._outcome) is Unavailable and not self._deleted:
+            self._deleted = ticket is not None
+            yield from end_unseen(self._engine, ticket, self.old_cookie)
         self._deleted = self._deleted or ticket is None
-        self._stored = None
+        self._old_over, self._stored = True, None
 
     def _old_ends(self, record: Record) -> Operation[None]:
         """What it was before goes with it: the session of the old system, and what a grace shows under former IDs."""
@@ -207,6 +208,7 @@ class Visit:
         if adoption is not None:
             yield from adoption.ended(self._engine, self.old_cookie, record, self.ended_at)
         yield from end_graces(self._engine, record)
+        self._old_over = True
 
     def _log_in_again(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
         """A change of a session that was rotated a moment ago is too late, unless it is a login: the answer of the one
@@ -317,8 +319,7 @@ class Visit:
     def _refuse_late(self, changes: Mapping[str, bytes | None]) -> None:
         session = self.session
         if changes or session.rotation is not None or session.lifetime_change is not None:
-            assert self.ticket is not None, "only a session that a request came with was ended elsewhere"
-            refused_late(self._engine, self.ticket.sid.key)
+            refused_late(self._engine, self._adopted_as if self.ticket is None else self.ticket.sid.key)
             raise LateWrite(ROTATED)
 
     def _refuse_if_sent(self, what: str) -> None:
@@ -337,7 +338,7 @@ class Visit:
             return NOTHING
         cookies = self._cookies()
         if cookies and self._stored is not None:
-            self._count_sent(self._stored, is_plain)
+            count_sent(self._engine, self.ticket, self._stored, is_plain)
         return SessionHeaders(cookies, vary=True) if cookies else LOOKED_AT
 
     def _cookies(self) -> tuple[str, ...]:
@@ -348,19 +349,14 @@ class Visit:
             return ()
         return issued(cookies, ticket, stored, self.max_age_s)
 
-    def _count_sent(self, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
-        """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
-        if self.ticket is None or self.ticket.sid.key != stored.key:
-            self._engine.count("id_sent")
-            if is_plain is not None and self._engine.cookies.secure and is_plain():
-                self._engine.count("id_sent_plain")
-
     def _deletion(self) -> tuple[str, ...]:
         if not self._deleted:
             return ()
         cookies, adoption = self._engine.cookies, self._engine.adoption
-        old = () if adoption is None or self.old_cookie is None else (cookies.deleted(adoption.source.cookie_name),)
-        return (*cookies.deletions(self.ticket, self.refused), *old)
+        deletions = cookies.deletions(self.ticket, self.refused)
+        if adoption is None or self.old_cookie is None or not self._old_over:  # what may live on can be logged out once more
+            return deletions
+        return (*deletions, cookies.deleted(adoption.source.cookie_name))
 
     def refusal_headers(self) -> SessionHeaders:
         """What goes out with the answer that replaces the app's: the deletion of a cookie whose session was to end."""

@@ -145,7 +145,7 @@ class RequestSession(Session):
         """Log out: the stored session is ended for good before the response starts. What is set later begins a new one.
 
         Works also where the session cannot be reached: the end then waits at every node that can be, and the client gets a
-        503 that removes the cookie.
+        503 that removes the cookie. A cookie of the system before that may still open its session stays, to try again.
         """
         if self._demand is not None and not self.closed:
             try:

@@ -13,11 +13,10 @@ from ..core.effects import Operation, Outside
 from ..core.operations import Ended, Loaded, LoadOutcome, Lost, Placement, Saved, end, found_anywhere, kept, save
 from ..core.record import Key, Record, live_items
 from ..core.session_id import store_key
-from ..core.values import encode_value
-from ..errors import ValueNotSupported
+from ..errors import SessionTooLarge, ValueNotSupported
 from ..sources.source import Legacy
-from .adoption import NOBODYS
 from .budget import Budget
+from .remembered import NOBODYS
 from .stored import patch
 
 if TYPE_CHECKING:
@@ -119,8 +118,8 @@ def _read(engine: Engine, adoption: Adoption, cookie: str) -> Operation[tuple[Ke
     if not isinstance(legacy, Legacy):
         return None
     try:
-        items = {name: encode_value(value, name) for name, value in adoption.values(legacy).items()}
-    except ValueNotSupported as error:
+        items = adoption.encoded(engine, legacy)
+    except (ValueNotSupported, SessionTooLarge) as error:
         engine.count(REFUSED)
         log.warning("in shadow: a session of %s could not be taken over: %s", adoption.source.name, error)
         return None

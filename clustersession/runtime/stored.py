@@ -189,8 +189,17 @@ def end_session(engine: Engine, key: Key, placement: Placement, reason: str = LO
     raise _refused(engine, key, outcome)
 
 
-def end_unseen(engine: Engine, ticket: Ticket) -> Operation[None]:
-    """End a session that could not be loaded, at the owners its ID names. Raises `SessionUnavailable`."""
+def end_unseen(engine: Engine, ticket: Ticket | None, old_cookie: str | None) -> Operation[None]:
+    """End a session that could not be loaded, and what is named by the cookie of before that came with it or alone. Raises
+    `SessionUnavailable` if one of them may live on."""
+    if ticket is not None:
+        yield from _end_named(engine, ticket)
+    if engine.adoption is not None and old_cookie is not None:
+        yield from engine.adoption.ended_unseen(engine, old_cookie, alone=ticket is None)
+
+
+def _end_named(engine: Engine, ticket: Ticket) -> Operation[None]:
+    """At the owners that its ID names."""
     master, backup = ticket.owners(engine.cluster().view, engine.host, engine.ring())
     known = [owner for owner in (master, backup) if owner is not None]
     owners = (known[0], known[1] if len(known) > 1 else None) if known else (engine.host.me, None)

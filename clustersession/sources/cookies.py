@@ -7,10 +7,11 @@ has to end earlier is stamped earlier.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, tzinfo
 from typing import Any, Final
 
 from ..errors import SourceRefused
-from .forms import DjangoForm, FlaskForm, Form, Opened, StarletteForm, StarsessionsForm
+from .forms import DjangoForm, FlaskForm, Form, Opened, StarletteForm, StarsessionsForm, own_limits
 from .signing import Signer, Stamped, django_signer, itsdangerous_signer, stamp_for
 from .source import Legacy
 
@@ -35,7 +36,8 @@ class SignedCookie:
             return None
         at, opened = found
         expires = None if self._max_age_s is None else at + self._max_age_s
-        return Legacy(opened.items, None, float(at), opened.created, expires, opened.persistent)
+        own = self._own_limits(opened, now)
+        return Legacy(opened.items, None, float(at), opened.created, expires, opened.persistent, *own)
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         """The cookie for this state; None if the browser's says the same. Raises `SourceRefused` for values that it cannot hold.
@@ -55,6 +57,10 @@ class SignedCookie:
 
     def end(self, cookie: str) -> None:
         """Nothing: the browser has it."""
+
+    def _own_limits(self, opened: Opened, now: float) -> tuple[float | None, float | None]:
+        """`Legacy.idle_s` and `Legacy.deadline`."""
+        return None, None
 
     def _opened(self, cookie: str, now: float) -> tuple[int, Opened] | None:
         if len(cookie) > COOKIE_BYTES_MAX:
@@ -94,16 +100,23 @@ class StarletteCookie(SignedCookie):
 
 
 class StarsessionsCookie(SignedCookie):
-    """starsessions' `CookieStore`; `lifetime_s` is the middleware's, 0 for until the browser is closed."""
+    """starsessions' `CookieStore`; `lifetime_s` and `rolling` are the middleware's, 0 for until the browser is closed."""
 
-    def __init__(self, secret_key: str | bytes, *, lifetime_s: int = 0, cookie_name: str = "session") -> None:
+    def __init__(
+        self, secret_key: str | bytes, *, lifetime_s: int = 0, rolling: bool = False, cookie_name: str = "session"
+    ) -> None:
         signer = itsdangerous_signer([secret_key], "itsdangerous.Signer")
         form = StarsessionsForm(lifetime_s, in_cookie=True)
         super().__init__("starsessions-cookie", cookie_name, signer, form, lifetime_s or STARSESSIONS_AGE_S)
+        self._starsessions, self._fixed = form, lifetime_s > 0 and not rolling
+
+    def _own_limits(self, opened: Opened, now: float) -> tuple[float | None, float | None]:
+        return None, self._starsessions.end_of(opened) if self._fixed else None
 
 
 class DjangoCookie(SignedCookie):
-    """Django's `signed_cookies`. `age_s` is SESSION_COOKIE_AGE, `browser_close` SESSION_EXPIRE_AT_BROWSER_CLOSE."""
+    """Django's `signed_cookies`. `age_s` is SESSION_COOKIE_AGE, `browser_close` SESSION_EXPIRE_AT_BROWSER_CLOSE; `zone` is what a
+    session's own end without a zone is in (with USE_TZ off)."""
 
     def __init__(
         self,
@@ -113,6 +126,11 @@ class DjangoCookie(SignedCookie):
         age_s: float = 14 * 86400,
         cookie_name: str = "sessionid",
         browser_close: bool = False,
+        zone: tzinfo = UTC,
     ) -> None:
         signer = django_signer([secret_key, *fallbacks], "django.contrib.sessions.backends.signed_cookies")
         super().__init__("django-cookie", cookie_name, signer, DjangoForm(None, browser_close=browser_close), age_s)
+        self._zone = zone
+
+    def _own_limits(self, opened: Opened, now: float) -> tuple[float | None, float | None]:
+        return own_limits(opened.items, now, self._zone)

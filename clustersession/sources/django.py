@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
 from .files import DjangoFiles
-from .forms import DjangoCacheForm, DjangoForm, Opened
+from .forms import EXPIRY, DjangoCacheForm, DjangoForm, Opened, own_end, own_limits
 from .keyed import Ids, KeyedSource
 from .shelf import Kept, Shelf
 from .signing import django_signer
@@ -18,7 +18,6 @@ from .signing import django_signer
 _ID: Final = re.compile(r"[a-z0-9]{8,40}")
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ID_LENGTH: Final = 32
-_EXPIRY: Final = "_session_expiry"
 _SALT: Final = "django.contrib.sessions.SessionStore"  # every engine's class has this name
 AGE_S: Final = 14 * 86400
 
@@ -32,28 +31,17 @@ def cache_prefix(engine: str, key_prefix: str = "", version: int = 1) -> str:
     return f"{key_prefix}:{version}:django.contrib.sessions.{engine}"
 
 
-def _own_end(items: Mapping[str, Any], written: float, zone: tzinfo) -> float | None:
-    """What `set_expiry` has set: seconds from when it was `written`, or a time; None: the age counts."""
-    own = items.get(_EXPIRY)
-    if isinstance(own, int) and own:
-        return written + own
-    if not isinstance(own, str):
-        return None
-    try:
-        end = datetime.fromisoformat(own)
-    except ValueError:
-        return None
-    return (end.replace(tzinfo=zone) if end.tzinfo is None else end).timestamp()
-
-
 class _WithOwnEnd(KeyedSource):
     """A session may have an end of its own, which counts in `zone` if it names none (with USE_TZ off)."""
 
     _zone: tzinfo = UTC
 
     def _end(self, items: Mapping[str, Any], now: float) -> float:
-        own = _own_end(items, now, self._zone)
+        own = own_end(items, now, self._zone)
         return super()._end(items, now) if own is None else own
+
+    def _own_limits(self, opened: Opened, kept: Kept, now: float) -> tuple[float | None, float | None]:
+        return own_limits(opened.items, now, self._zone)
 
 
 class DjangoSession(_WithOwnEnd):
@@ -114,7 +102,7 @@ class DjangoFileSession(DjangoSession):
         )
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
-        own = items.get(_EXPIRY)
+        own = items.get(EXPIRY)
         if expires is not None and isinstance(own, int) and own:
             expires += self._lifetime_s - own  # the file is dated for the age to end it, and this counts instead
         return super().write(cookie, items, expires, now)
@@ -123,7 +111,7 @@ class DjangoFileSession(DjangoSession):
         return now + self._lifetime_s
 
     def _expires(self, kept: Kept, opened: Opened) -> float | None:
-        own = None if kept.stamped is None else _own_end(opened.items, kept.stamped, self._zone)
+        own = None if kept.stamped is None else own_end(opened.items, kept.stamped, self._zone)
         return kept.expires if own is None else own
 
 

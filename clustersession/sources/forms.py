@@ -10,6 +10,7 @@ import json
 import pickle
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -21,6 +22,8 @@ from .signing import Signer, packed, unpacked
 
 PERMANENT: Final = "_permanent"
 METADATA: Final = "__metadata__"
+EXPIRY: Final = "_session_expiry"
+SHORTEST_S: Final = 0.001  # of what is over
 Serializer = Literal["msgpack", "json", "pickle"]
 
 
@@ -157,8 +160,30 @@ class StarsessionsForm:
 
 def is_persistent(items: Mapping[str, Any], browser_close: bool) -> bool:
     """Whether Django's cookie outlives the browser (`SessionBase.get_expire_at_browser_close`)."""
-    expiry = items.get("_session_expiry")
+    expiry = items.get(EXPIRY)
     return not browser_close if expiry is None else expiry != 0
+
+
+def own_end(items: Mapping[str, Any], written: float, zone: tzinfo) -> float | None:
+    """What `set_expiry` has set: seconds from when it was `written`, or a time; None: the age counts."""
+    own = items.get(EXPIRY)
+    if isinstance(own, int) and own:
+        return written + own
+    if not isinstance(own, str):
+        return None
+    try:
+        end = datetime.fromisoformat(own)
+    except ValueError:
+        return None
+    return (end.replace(tzinfo=zone) if end.tzinfo is None else end).timestamp()
+
+
+def own_limits(items: Mapping[str, Any], now: float, zone: tzinfo = UTC) -> tuple[float | None, float | None]:
+    """`Legacy.idle_s` and `Legacy.deadline` of what `set_expiry` has set: seconds count from each use, a time stays."""
+    end = own_end(items, now, zone)
+    if end is None:
+        return None, None
+    return max(end - now, SHORTEST_S), end if isinstance(items.get(EXPIRY), str) else None
 
 
 def _of_flask(items: dict[str, Any], own: object = None) -> Opened:

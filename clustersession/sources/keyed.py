@@ -66,7 +66,8 @@ class KeyedSource:
             return None
         kept, opened = found
         stamped = kept.stamped if opened.stamped is None else opened.stamped
-        return Legacy(opened.items, key.encode(), stamped, opened.created, kept.expires, opened.persistent)
+        own = self._own_limits(opened, kept, now)
+        return Legacy(opened.items, key.encode(), stamped, opened.created, kept.expires, opened.persistent, *own)
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         """Keep this state until `expires` (Unix s; None: for the lifetime). The cookie to set if a new session had to be begun.
@@ -141,6 +142,10 @@ class KeyedSource:
 
     def _expires(self, kept: Kept, opened: Opened) -> float | None:
         return kept.expires
+
+    def _own_limits(self, opened: Opened, kept: Kept, now: float) -> tuple[float | None, float | None]:
+        """`Legacy.idle_s` and `Legacy.deadline`."""
+        return None, None
 
     def _put(self, key: str, data: bytes, expires: float, now: float, *, new: bool) -> bool:
         return self._shelf.put(key, data, expires, now, new=new)

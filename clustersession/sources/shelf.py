@@ -55,6 +55,12 @@ def after(key: str, prefix: str) -> str:
     return key[: len(prefix) + _CURSOR_CHARS]
 
 
+def told(error: Exception) -> str:
+    """What an error may say in a log: the name of a file may hold the key of a live session."""
+    text = (error.strerror or "") if isinstance(error, OSError) and error.filename is not None else str(error)
+    return f"{type(error).__name__}: {text}"
+
+
 @contextmanager
 def answers(kind: str, errors: Errors) -> Iterator[None]:
     """What the client raises when its server does not answer, as `SourceUnavailable`."""
@@ -63,8 +69,7 @@ def answers(kind: str, errors: Errors) -> Iterator[None]:
         yield
     except caught as error:
         raise SourceUnavailable(
-            f"the old system's store ({kind}) gives no answer: {type(error).__name__}: {error}. Sessions that are only there "
-            "wait until it does"
+            f"the old system's store ({kind}) gives no answer: {told(error)}. Sessions that are only there wait until it does"
         ) from error
 
 

@@ -11,14 +11,19 @@ class Legacy(NamedTuple):
 
     `items` are plain values, without the library's own bookkeeping. `id` names it in the old store; None where the cookie
     is the session itself, so that several valid cookies of one session may be about.
+
+    `expires` may be later after each use, as limits of the old system's; what the session itself says, or what is fixed from its
+    beginning on, is `idle_s` and `deadline`, which go on here.
     """
 
     items: dict[str, Any]
     id: bytes | None
     stamped: float | None = None  # when it was written, where that is known
-    created: float | None = None
-    expires: float | None = None  # when the old system ends it; None: it has no limit of its own
+    created: float | None = None  # None: the age of the login is unknown too, so that it never counts as a fresh one
+    expires: float | None = None  # when the old system ends it, as it is now; None: never, or not known
     persistent: bool = False  # the old cookie outlives the browser
+    idle_s: float | None = None  # it ends after so many seconds without a request; None: as the app's limits are
+    deadline: float | None = None  # it ends then, however much it is used
 
 
 class Source(Protocol):

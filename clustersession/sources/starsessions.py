@@ -34,6 +34,9 @@ class Starsessions(KeyedSource):
         super().__init__("starsessions", cookie_name, shelf, form, ids, prefix=prefix, lifetime_s=lifetime_s or gc_s)
         self._starsessions, self._fixed = form, lifetime_s > 0 and not rolling
 
+    def _own_limits(self, opened: Opened, kept: Kept, now: float) -> tuple[float | None, float | None]:
+        return None, (self._starsessions.end_of(opened) or kept.expires) if self._fixed else None
+
     def _end_again(self, kept: Kept, opened: Opened, items: Mapping[str, Any], now: float) -> float:
         """A TTL is cut to whole seconds by starsessions: taken over, each write of both sides in turn would shorten the life."""
         end = (self._starsessions.end_of(opened) or kept.expires) if self._fixed else None

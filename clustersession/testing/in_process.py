@@ -19,12 +19,12 @@ from ..core.calls import Call, Reply, Unreachable
 from ..core.encoding import decode_call, decode_reply, encode_message
 from ..core.keyring import KeyRing
 from ..core.node import Member, State
-from ..core.sealing import Sealer
 from ..ports import Outgoing, Store
 from ..runtime.board import Board, write_board
 from ..runtime.counters import Counters
 from ..runtime.engine import Backplane, Engine, SystemEntropy
 from ..runtime.host import Host
+from ..runtime.keys import CurrentSealer
 from ..store.memory import MemoryStore
 
 SECRET: Final = "1:K7rV9xq2LmP4sTzW8yBnC3dFgH6jQaEu"  # noqa: S105  (for tests, and known to all)
@@ -152,12 +152,12 @@ class InProcessNode:
         self.name = config.node
         self.store = cluster.store_of(config.node)
         self.counters = Counters()
-        sealer = Sealer(cluster.ring, config.cluster)
+        sealer = CurrentSealer(lambda: cluster.ring, config.cluster)
         entropy = SystemEntropy()
         self.host = Host(
             config.node,
             self.store,
-            lambda: sealer,
+            sealer,
             clock=cluster.clock,
             entropy=entropy,
             observer=self.counters,

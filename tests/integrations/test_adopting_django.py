@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django.test import override_settings
 
+from clustersession.config import Lifetimes
 from clustersession.integrations.django import source
 from clustersession.integrations.django.adoption import DjangoEngineSource, old_sessions
 from clustersession.testing.in_process import InProcessCluster
@@ -124,6 +126,23 @@ def test_an_engine_that_gives_no_answer_is_not_an_empty_session(site: Site, engi
     answer = site.get("a", "/", before(key))
     assert (answer.status, session_cookies(answer)) == (503, [])
     assert answer.one("Retry-After")
+
+
+@pytest.mark.parametrize("at", [False, True], ids=["seconds", "a time"])
+def test_an_end_that_the_app_has_set_stays(engine: str, at: bool) -> None:
+    """`set_expiry(300)` ends it five minutes after the last use, a time at that time, though the age of sessions is two weeks."""
+    clock = 1e6
+    cluster = InProcessCluster(clock=lambda: clock, lifetimes=Lifetimes(idle_s=14 * 86400.0, absolute_s=None))
+    site = Site("django", cluster)
+    store = import_module(engine).SessionStore()
+    store.update(VALUES)
+    store.set_expiry(datetime.now(UTC) + timedelta(seconds=300) if at else 300)
+    store.save()
+    cookie = ours(site.get("a", "/", before(str(store.session_key))))
+    clock += 200.0
+    assert site.values("b", cookie)["_auth_user_id"] == "7"
+    clock += 200.0 if at else 330.0
+    assert site.values("c", cookie) == {}
 
 
 def test_what_is_written_back_is_read_by_the_engine(engine: str) -> None:

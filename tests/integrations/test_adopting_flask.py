@@ -21,11 +21,12 @@ from werkzeug.test import Client, TestResponse
 from clustersession.core.keyring import KeyRing
 from clustersession.core.operations import Unavailable
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
-from clustersession.errors import SourceRefused, SourceUnavailable
+from clustersession.errors import LoginTooOld, SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption, Found
 from clustersession.runtime.board import write_board
+from clustersession.runtime.remembered import DEVICES_MAX
 from clustersession.settings import new_key
 from clustersession.testing.in_process import SECRET, InProcessCluster
 
@@ -57,7 +58,7 @@ class Site:
     """One app on three hosts, as it was and as it is now."""
 
     def __init__(self, kind: str, directory: Path) -> None:
-        self._kind, self._directory = kind, directory
+        self.kind, self._directory = kind, directory
         self.clock = 1e6
         self.cluster = InProcessCluster(clock=lambda: self.clock)
         self.before = self._app()
@@ -67,7 +68,7 @@ class Site:
         app = Flask("shop")
         app.secret_key = "not the cluster's"
         app.permanent_session_lifetime = timedelta(days=3)
-        KINDS[self._kind](app, self._directory)
+        KINDS[self.kind](app, self._directory)
 
         @app.get("/")
         def look() -> Any:
@@ -81,6 +82,19 @@ class Site:
         @app.get("/set/<key>/<value>")
         def change(key: str, value: str) -> str:
             flask.session[key] = value
+            return "ok"
+
+        @app.get("/fresh")
+        def fresh() -> str:
+            try:
+                session.require_fresh(3600.0)
+            except LoginTooOld:
+                return "ask"
+            return "fresh"
+
+        @app.get("/renew")
+        def renew() -> str:
+            session.rotate()
             return "ok"
 
         @app.get("/logout")
@@ -102,6 +116,12 @@ class Site:
         cookie = client.get_cookie(OLD)
         assert cookie is not None
         return cookie.value
+
+    def change_keys(self, ring: KeyRing) -> None:
+        """On all hosts; and their nodes have looked through all that is stored, as they do once a minute."""
+        self.cluster.ring = ring
+        for node in self.cluster:
+            node.host.survey(None, 10_000)
 
     def browser(self, host: str, **cookies: str) -> Client:
         client = self.now[host].test_client()
@@ -350,3 +370,113 @@ def test_hosts_in_the_middle_of_a_key_change_adopt_one_session(tmp_path: Path) -
     old = site.old_login()
     site.browser("a", session=old).get("/set/theme/dark")
     assert (site.browser("b", session=old).get("/").json or {}).get("theme") == "dark"
+
+
+def silent(*_: object) -> None:
+    raise SourceUnavailable("the old store gives no answer")
+
+
+def test_a_logout_that_cannot_be_made_sure_of_is_503_and_can_be_repeated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an old cookie only, while its store or the other hosts are silent: the cookie stays, and the next try ends it."""
+    old = site.old_login()
+    client = site.browser("a", session=old)
+    with monkeypatch.context() as patched:
+        if site.kind == "files":
+            patched.setattr(InterfaceSource, "_opened", silent)
+        else:
+            site.cluster.paused("b", "c")
+        bye = client.get("/logout")
+    assert (bye.status_code, bye.headers.getlist("Set-Cookie")) == (503, [])
+    site.cluster.back("b", "c")
+    assert client.get("/logout").status_code == 200
+    assert [site.browser(host, session=old).get("/").json for host in "abc"] == [{}] * 3
+
+
+def test_a_logout_that_only_removes_our_cookie_leaves_the_old_one_to_try_again(site: Site) -> None:
+    """Nobody takes the end of ours, nor the word that the old cookie is over: 503, and the next try ends both."""
+    old = site.old_login()
+    client = site.browser("a", session=old)
+    client.get("/")
+    site.cluster.paused("b", "c")
+    bye = client.get("/logout")
+    assert bye.status_code == 503
+    assert [text.partition("=")[0] for text in bye.headers.getlist("Set-Cookie")] == ["cs"]
+    site.cluster.back("b", "c")
+    client.get("/logout")
+    assert [site.browser(host, session=old).get("/").json for host in "abc"] == [{}] * 3
+
+
+def test_a_late_write_with_the_old_cookie_is_409(tmp_path: Path) -> None:
+    """A parallel request has logged in, or the session was given a new ID: neither a write nor a logout is lost in silence."""
+    site = Site("files", tmp_path)
+    before = site.before.test_client()
+    before.get("/set/theme/dark")
+    cookie = before.get_cookie(OLD)
+    assert cookie is not None
+    site.browser("a", session=cookie.value).get("/login/7")
+    for path in ("/set/cart/x", "/logout"):
+        assert site.browser("b", session=cookie.value).get(path).status_code == 409
+    again = site.old_login("9")
+    site.browser("a", session=again).get("/renew")
+    assert site.browser("b", session=again).get("/set/cart/x").status_code == 409
+    assert site.cluster.counted("late_write") == 3
+
+
+def test_a_login_of_before_is_no_fresh_one(site: Site) -> None:
+    """Nobody knows when it was; one that is made here is."""
+    client = site.browser("a", session=site.old_login())
+    client.get("/")
+    assert client.get("/fresh").text == "ask"
+    client.get("/login/8")
+    assert client.get("/fresh").text == "fresh"
+
+
+def test_no_change_of_keys_brings_an_old_cookie_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key is announced on some hosts, then signs, and the old one is dropped: who has logged out stays so, and what was
+    taken over is opened by no old cookie alone."""
+    out, taken = site.old_login("out"), site.old_login("7")
+    client = site.browser("a", session=out)
+    client.get("/")
+    client.get("/logout")
+    site.browser("b", session=taken).get("/")
+    key = new_key(2)
+    announced, signing, alone = (KeyRing.parse(text) for text in (f"{SECRET},{key}", f"{key},{SECRET}", key))
+    ahead = site.cluster["a"].engine
+    with monkeypatch.context() as patched:
+        patched.setattr(ahead, "ring", lambda: announced)
+        patched.setattr(ahead.cookies, "ring", lambda: announced)
+        assert [site.browser(host, session=out).get("/").json for host in "abc"] == [{}] * 3
+    for ring in (signing, alone):
+        site.change_keys(ring)
+        for host in "abc":
+            answer = site.browser(host, session=out).get("/")
+            assert (answer.status_code, answer.json) == (200, {})
+    if site.kind == "files":
+        assert site.browser("c", session=taken).get("/").json == {}
+
+
+def test_logouts_of_one_user_on_many_devices_are_all_remembered(tmp_path: Path) -> None:
+    """What is kept of them does not grow without end: past a number of devices a logout is one on all."""
+    site = Site("cookies", tmp_path)
+    old = site.old_login("demo")
+    for number in range(DEVICES_MAX + 20):
+        client = site.browser("abc"[number % 3])
+        client.get("/login/demo")
+        client.get(f"/set/_id/{number:0128x}")
+        assert client.get("/logout").status_code == 200, number
+    assert site.browser("a", session=old).get("/").json == {}, "a device that has not logged out, after too many that have"
+
+
+def test_a_logout_ends_the_cookie_that_was_adopted_also_from_another_address(tmp_path: Path) -> None:
+    """Flask-Login's mark of the device changes with a login from elsewhere; the cookie from before has the former one."""
+    site = Site("cookies", tmp_path)
+    before = site.before.test_client()
+    before.get("/login/7")
+    before.get("/set/_id/home")
+    old = before.get_cookie(OLD)
+    assert old is not None
+    client = site.browser("a", session=old.value)
+    assert "_id" in (client.get("/").json or {})
+    client.get("/set/_id/train")
+    client.get("/logout")
+    assert [site.browser(host, session=old.value).get("/").json for host in "abc"] == [{}] * 3

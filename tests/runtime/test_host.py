@@ -13,7 +13,7 @@ from clustersession.core.calls import Call
 from clustersession.core.expiry import Overdue
 from clustersession.core.keyring import KeyRing
 from clustersession.core.node import Member, State
-from clustersession.core.record import Ending, Lifetime, Record, digest, encode_record, live_items
+from clustersession.core.record import Ending, Lifetime, Record, decode_record, digest, encode_record, live_items
 from clustersession.core.repair import SINGLE
 from clustersession.core.sealing import Sealer
 from clustersession.core.session_id import node_tag
@@ -75,6 +75,22 @@ def test_a_record_is_stored_sealed_and_read_again(at: Fixture) -> None:
     assert at.host.record(KEY) == LIVE
     with pytest.raises(Corrupt):
         SEALER.open(AT_REST, KEY2, data)
+
+
+def test_what_a_former_key_has_sealed_is_sealed_anew_by_a_survey(at: Fixture) -> None:
+    """So that it can be read when that key is gone from the ring; nothing else of it changes, and a broken one stays broken."""
+    held = {KEY: LIVE, KEY2: tombstone(), KEY3: pointer(4, ("b", "c"))}
+    for key, kept in held.items():
+        sealed = SEALER.seal(AT_REST, key, encode_record(kept), b"0" * 12, kid=1)
+        at.store.change(key, lambda _, sealed=sealed: Change(None, sealed, due=float("inf"), hint=("b",)))  # type: ignore[misc]
+    at.spoil(b"4" * 16)
+    assert dict(at.host.survey(None, 10)) == {**held, b"4" * 16: None}
+    later = Sealer(KeyRing.parse("2:Qe7Tn2Vb9Xc4Lk1Jh6Gf3Ds8Ap5Zo0Wi"), "test")
+    for key, kept in held.items():
+        data = at.store.read(key)
+        assert data is not None
+        assert decode_record(later.open(AT_REST, key, data)) == kept
+        assert at.store.hinted("b", key)
 
 
 def test_a_lease_on_the_board_lets_a_copy_be_served(at: Fixture) -> None:

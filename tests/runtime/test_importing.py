@@ -14,7 +14,7 @@ from clustersession.core.effects import Ask, Operation
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.errors import ConfigError, SourceRefused, SourceUnavailable
 from clustersession.runtime import adoption as adoption_module
-from clustersession.runtime import importing
+from clustersession.runtime import importing, old_lives, remembered
 from clustersession.runtime.adoption import Adoption
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.importing import Fate, Imported, Importer
@@ -35,6 +35,7 @@ class Before:
         self.clock = clock
         self.sessions: dict[str, dict[str, Any]] = {}
         self.ends: dict[str, float | None] = {}
+        self.own: dict[str, tuple[float | None, float | None]] = {}  # seconds of inactivity, and an end
         self.down = False
 
     def add(self, cookie: str, left_s: float | None = DAY_S, **items: Any) -> str:
@@ -50,7 +51,8 @@ class Before:
             return None
         if "pickle" in items:
             raise SourceRefused("the pickled session holds a shop.Cart")
-        return Legacy(dict(items), cookie.encode(), expires=end)
+        idle_s, deadline = self.own.get(cookie, (None, None))
+        return Legacy(dict(items), cookie.encode(), expires=end, idle_s=idle_s, deadline=deadline)
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         raise AssertionError
@@ -79,7 +81,7 @@ class Site:
         self, monkeypatch: pytest.MonkeyPatch, idle_s: float | None = 7 * DAY_S, kind: type[InProcessCluster] = InProcessCluster
     ) -> None:
         self.clock = 1.8e9
-        for module in (adoption_module, importing):
+        for module in (adoption_module, importing, old_lives, remembered):
             monkeypatch.setattr(module, "time", lambda: self.clock)
         self.before = Before(lambda: self.clock)
         lifetimes = Lifetimes(idle_s=idle_s, absolute_s=None)
@@ -264,6 +266,55 @@ def test_from_when_its_user_comes_the_limits_of_the_app_count(monkeypatch: pytes
     assert site.come("a", jar) == {}
 
 
+def test_what_passes_the_limits_of_a_session_stays_there(site: Site) -> None:
+    """In size or depth, by an import and when its user comes: what no app could save is not stored."""
+    deep: list[Any] = []
+    for _ in range(40):
+        deep = [deep]
+    site.before.add("large", _user_id="u", cart="x" * 70_000)
+    site.before.add("deep", _user_id="u", cart=deep)
+    for cookie, why in (("large", "size of the session"), ("deep", "nested")):
+        told = site.importer.take(cookie)
+        assert told.fate is Fate.REFUSED
+        assert why in told.why
+        assert site.come("b", {OLD: cookie}) == {}
+    assert (site.cluster.counted("adoption_refused"), site.cluster.entries()) == (2, 0)
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_an_end_of_its_own_is_not_put_off_by_use(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
+    """Neither when its user comes at once nor when an import has taken it over before."""
+    site = Site(monkeypatch, idle_s=7 * DAY_S)
+    site.before.add("c", left_s=3 * HOUR_S, user="u")
+    site.before.own["c"] = (2 * HOUR_S, site.clock + 3 * HOUR_S)
+    if imported:
+        site.run()
+        site.clock += HOUR_S
+    jar = {OLD: "c"}
+    while site.clock < 1.8e9 + 3 * HOUR_S - MINUTE_S:
+        assert site.come("b", jar, seen=site.clock)["user"] == "u"
+        site.clock += HOUR_S / 4
+    site.clock += MINUTE_S
+    assert site.come("c", jar) == {}
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_limit_of_inactivity_of_its_own_stays(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
+    """Whatever the app's is, from when its user has come."""
+    site = Site(monkeypatch, idle_s=7 * DAY_S)
+    site.before.add("c", left_s=3 * HOUR_S, user="u")
+    site.before.own["c"] = (HOUR_S, None)
+    if imported:
+        site.run()
+        site.clock += 2 * HOUR_S
+    jar = {OLD: "c"}
+    assert site.come("b", jar) == {"user": "u"}
+    site.clock += HOUR_S - MINUTE_S
+    assert site.come("b", jar) == {"user": "u"}
+    site.clock += HOUR_S + MINUTE_S
+    assert site.come("b", jar) == {}
+
+
 def test_a_session_without_an_end_there_gets_that_of_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the import on."""
     site = Site(monkeypatch, idle_s=HOUR_S)
@@ -320,7 +371,7 @@ def test_what_was_killed_between_a_session_and_its_guard_is_mended(site: Site) -
     _, claims = adoption.claims(engine, b"c")
     legacy = site.before.read("c", site.clock)
     assert legacy is not None
-    taking = adoption.of_key(engine, legacy, adoption.encoded(legacy), waiting=True)
+    taking = adoption.of_key(engine, legacy, adoption.encoded(engine, legacy), waiting=True)
     with pytest.raises(Killed):
         engine.blocking.run(killed_at(taking, claims[0].guard), Budget(5.0))
     assert site.importer.take("c").fate is Fate.HERE

@@ -125,7 +125,8 @@ class RedisFastapi:
         if data is None or key_ms < 0 or not self.id_of(cookie):
             return None
         found, left_ms = json.loads(data), min(key_ms, *(each for each in field_ms if each >= 0))
-        return Legacy(found["d"], cookie.encode(), found["m"]["last_access"], found["m"]["created"], now + left_ms / 1000)
+        used, created, ends = found["m"]["last_access"], found["m"]["created"], now + left_ms / 1000
+        return Legacy(found["d"], cookie.encode(), used, created, ends, deadline=now + key_ms / 1000)
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         before = self.read(cookie, now) if cookie else None

@@ -347,3 +347,16 @@ def test_an_end_while_the_cache_is_down_is_not_taken_for_done(database: Path) ->
     assert cookie is not None
     with pytest.raises(SourceUnavailable):
         DjangoSession(sqlite_shelf(database), KEY, cache=down).end(cookie)
+
+
+def test_no_error_tells_the_key_of_a_session(tmp_path: Path) -> None:
+    """It would stand in a log, and whoever reads that could bring it as a cookie."""
+    ours = DjangoFileSession(tmp_path, "the key of the old system")
+    key = ours.write(None, {"user": "ann"}, None, time.time())
+    assert key is not None
+    (tmp_path / f"sessionid{key}").unlink()
+    (tmp_path / f"sessionid{key}").mkdir()  # stands for a disk that fails
+    for attempt in (lambda: ours.read(key, time.time()), lambda: ours.write(key, {}, None, time.time()), lambda: ours.end(key)):
+        with pytest.raises(SourceUnavailable, match="directory|permitted") as raised:
+            attempt()
+        assert key not in str(raised.value)

@@ -7,6 +7,7 @@ import os
 import pickle
 from collections import OrderedDict
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,34 @@ def test_cut_pickles_are_value_errors() -> None:
     for place in range(len(data)):
         with pytest.raises(ValueError, match="not a pickle"):
             restricted_unpickle(data[:place])
+
+
+def reduced(name: str, *arguments: object) -> bytes:
+    """A pickle that calls this builtin."""
+    return b"\x80\x03cbuiltins\n" + name.encode() + b"\n" + pickle.dumps(arguments, 3)[2:-1] + b"R."
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("bytes", (300_000_000,)), ("int", (Decimal("1e300000"),)), ("str", ([[1], [2]],)), ("str", (7,))],
+)
+def test_a_small_pickle_makes_no_large_value(name: str, arguments: tuple[object, ...]) -> None:
+    """Calls of types on the list whose result has little to do with the size of their argument."""
+    data = reduced(name, *arguments)
+    assert pickle.loads(reduced("bytes", b"x")) == restricted_unpickle(reduced("bytes", b"x")) == b"x"
+    with pytest.raises(SourceRefused, match=f"would make {name} of"):
+        restricted_unpickle(data)
+
+
+def test_what_is_held_at_many_places_is_refused_before_it_unfolds() -> None:
+    """A hundred bytes that would be a thousand million when they are written, a long text a thousand times, and a circle."""
+    twice: Any = []
+    for _ in range(30):
+        twice = [twice, twice]
+    circle: list[Any] = []
+    circle.append(circle)
+    for value, why in ((twice, "many places"), (["x" * 10_000] * 1000, "many places"), (circle, "contains itself")):
+        with pytest.raises(SourceRefused, match=why):
+            restricted_unpickle(pickle.dumps({"a": value}))
+    cart = ["apple"]
+    assert restricted_unpickle(pickle.dumps({"a": cart, "b": cart})) == {"a": cart, "b": cart}

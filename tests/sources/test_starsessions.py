@@ -87,6 +87,10 @@ def test_a_write_back_ends_when_starsessions_would_end_it(
     assert ours.write(cookie, {**ITEMS, "user": "bob"}, None, now + 600) is None
     assert redis_client.ttl(f"starsessions.{cookie}") == pytest.approx(left_s, abs=2)
     assert theirs.load(cookie) == {**ITEMS, "user": "bob"}
+    legacy = ours.read(cookie, now + 600)
+    assert legacy is not None
+    fixed = lifetime_s > 0 and not rolling
+    assert legacy.deadline == (pytest.approx(now + lifetime_s, abs=1.1) if fixed else None), "the end that no use puts off"
 
 
 def test_writes_of_both_sides_in_turn_do_not_move_the_end(redis_port: int, shelf: RedisShelf, redis_client: redis.Redis) -> None:

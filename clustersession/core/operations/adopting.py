@@ -14,13 +14,13 @@ from ..placement import choose_backup
 from ..record import Key, Lifetime, Owners, Patch, Record, patched
 from .loading import load
 from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Saved, Target, Unavailable
-from .saving import create, new_owners, save
+from .saving import create, new_owners
 
 ADOPTED_BEFORE: Final = "adopted before"
 
 
 class Claim(NamedTuple):
-    """Where the session of an old ID is kept, and its guard: one for each key of the ring, the signing one first."""
+    """Where the session of an old ID is kept, by a key of the ring (the signing one first), and its guard, by none."""
 
     session: Key
     guard: Key
@@ -54,8 +54,8 @@ def adopted_before(cluster: Cluster, claims: Sequence[Claim]) -> Operation[Adopt
         outcome = yield from found_anywhere(cluster, claim.session)
         if not isinstance(outcome, Lost):
             return Adopted(outcome, place)
-    for claim in claims:
-        guarded = yield from found_anywhere(cluster, claim.guard)
+    for guard in dict.fromkeys(claim.guard for claim in claims):
+        guarded = yield from found_anywhere(cluster, guard)
         if isinstance(guarded, Unavailable):
             return Adopted(guarded, 0)
         if not isinstance(guarded, Lost):
@@ -72,14 +72,6 @@ def stored_once(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOut
     """What is stored under `key`; `record` from now on if there was nothing."""
     found = yield from found_anywhere(cluster, key)
     return (yield from kept(cluster, key, record)) if isinstance(found, Lost) else found
-
-
-def put(cluster: Cluster, key: Key, record: Record, change: Patch) -> Operation[bool]:
-    """Write `change` to the record under `key`; `record` is what there is from now on if there was none."""
-    outcome = yield from found_anywhere(cluster, key)
-    if isinstance(outcome, Loaded):
-        return isinstance((yield from save(cluster, key, outcome.placement, change)), Saved)
-    return isinstance(outcome, Lost) and isinstance((yield from create(cluster, key, record)), Saved)
 
 
 def first_record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC
+from datetime import UTC, tzinfo
 from importlib import import_module
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -21,8 +21,9 @@ from ...errors import SourceUnavailable
 from ...middleware.assembly import OldSessions
 from ...middleware.old_side import MODE, asked_of
 from ...sources import DjangoFileSession, Legacy, ListedSource, Page
+from ...sources.forms import own_limits
 from ...sources.keyed import unlisted
-from ...sources.shelf import PAGE, after
+from ...sources.shelf import PAGE, after, told
 
 SETTING: Final = "CLUSTERSESSION_ADOPT_ENGINE"
 SIGNED_COOKIES: Final = "django.contrib.sessions.backends.signed_cookies"
@@ -48,10 +49,13 @@ class DjangoEngineSource:
         items: dict[str, Any] = self._asked(store.load)
         if not items:
             return None
+        idle_s, deadline = own_limits(items, now, _zone())
         if self.keyless:
             stamped = float(b62_decode(cookie.split(":")[-2]))
-            return Legacy(items, None, stamped=stamped, expires=stamped + settings.SESSION_COOKIE_AGE)
-        return Legacy(items, cookie.encode(), expires=self._asked(lambda: _expires(store, cookie)))
+            expires = stamped + settings.SESSION_COOKIE_AGE
+            return Legacy(items, None, stamped=stamped, expires=expires, idle_s=idle_s, deadline=deadline)
+        row_ends = self._asked(lambda: _expires(store, cookie))
+        return Legacy(items, cookie.encode(), expires=row_ends, idle_s=idle_s, deadline=deadline)
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         """The whole session as the engine would save it; one that is not there any more gets another key."""
@@ -85,7 +89,7 @@ class DjangoEngineSource:
             age_s=settings.SESSION_COOKIE_AGE,
             cookie_name=self.cookie_name,
             browser_close=settings.SESSION_EXPIRE_AT_BROWSER_CLOSE,
-            zone=UTC if settings.USE_TZ else ZoneInfo(settings.TIME_ZONE),
+            zone=_zone(),
         )
 
     def pages(self, cursor: str = "") -> Iterator[Page]:
@@ -103,9 +107,13 @@ class DjangoEngineSource:
         try:
             return work()
         except Exception as error:
-            raise SourceUnavailable(f"{self.name}: {type(error).__name__}: {error}") from error
+            raise SourceUnavailable(f"{self.name}: {told(error)}") from error
         finally:
             close_old_connections()  # in async code this runs in a thread that no request tidies up after
+
+
+def _zone() -> tzinfo:
+    return UTC if settings.USE_TZ else ZoneInfo(settings.TIME_ZONE)
 
 
 def _expires(store: SessionBase, key: str) -> float | None:
