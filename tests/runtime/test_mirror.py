@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.record import Record, Stamp
-from clustersession.runtime.mirroring import COOKIES_KEPT, MIRROR, Mirror, print_of
+from clustersession.runtime.mirrored import COOKIES_KEPT, MIRROR, Mirror, print_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 VALUES = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3))
