@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -236,7 +237,7 @@ class MirroringVisit(AdoptingVisit):
             yield Outside(lambda: self._adoption.end(self._engine, old))
 
     def _taken_back(self) -> Operation[None]:
-        """An old session that was begun for one of ours that has ended meanwhile."""
+        """An old session that was begun for one of ours that could not be saved: it may have ended meanwhile."""
         begun, self._sent_back, self._begun = self._begun, None, None
         if begun is not None:
             yield Outside(lambda: self._adoption.end(self._engine, begun))
@@ -301,7 +302,7 @@ class MirroringVisit(AdoptingVisit):
         if self.old_cookie is None and self._brought:
             self.old_cookie, *others = sorted(self._brought)
             for cookie in others:
-                yield Outside(lambda cookie=cookie: self._adoption.end(self._engine, cookie))  # type: ignore[misc]
+                yield Outside(partial(self._adoption.end, self._engine, cookie))
         yield from super()._old_ends(record)
 
     # --- the response ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -119,6 +120,7 @@ KINDS: dict[str, MakeApp] = {
     "starsessions' cookies": _starsessions,
     **{f"Django's {name}": _django for name in ENGINES},
 }
+KEYED = [kind for kind in KINDS if "cookies" not in kind]
 
 
 class Site:
@@ -137,7 +139,7 @@ class Site:
 
     @property
     def keyless(self) -> bool:
-        return "cookies" in self.kind
+        return self.kind not in KEYED
 
     def switch(self, modes: str) -> None:
         """Of the hosts a, b and c, in words."""
@@ -224,6 +226,19 @@ def test_what_has_run_out_there_is_no_logout(site: Site) -> None:
         assert site.get("b", "/") == {}
 
 
+@pytest.mark.parametrize("site", ["Starlette's cookies", "starsessions' cookies"], indirect=True)
+@pytest.mark.parametrize(("after_s", "stays"), [(190, False), (210, True)])
+def test_an_old_cookie_ends_by_its_max_age_too(site: Site, after_s: int, stays: bool) -> None:
+    """The browser has dropped it and has a newer one of ours, as an owner had moved; before that time it was deleted."""
+    for node in site.cluster:
+        node.engine.config = replace(node.engine.config, cookie=replace(node.engine.config.cookie, max_age_s=200))
+    site.switch("mirror mirror off")
+    site.get("a", "/login/7")
+    ours = f"cs={site.jar.values['cs']}"
+    site.clock.now += after_s
+    assert ("_user_id" in site.get("b", "/", ours)) is stays
+
+
 def test_after_the_end_of_the_adoption_who_is_logged_in_stays_so(site: Site) -> None:
     """CLUSTERSESSION_ADOPT_UNTIL: nothing is taken over any more, every save still goes to the old session."""
     site.switch("mirror mirror off")
@@ -240,6 +255,8 @@ def test_after_the_end_of_the_adoption_who_is_logged_in_stays_so(site: Site) -> 
         site.get("a", f"/set/cart/{item}")
         assert site.get("c", "/") == {"_user_id": "7", "cart": item}
     assert site.cluster.counted("mirror_ended") == 0
+    site.get("c", "/set/theme/dark")
+    assert "theme" not in site.get("b", "/")
     site.get("a", "/logout")
     assert [site.get(host, "/") for host in "abc"] == [{}] * 3
     if not site.keyless:
@@ -304,3 +321,49 @@ def test_an_old_session_of_somebody_else_is_not_written_to(site: Site) -> None:
     assert site.get("c", "/") == {"_user_id": "7", "cart": "apple"}
     for host in "abc":
         assert "_user_id" not in site.get(host, "/", f"{site.old_name}={planted[site.old_name]}")
+
+
+def test_a_read_that_renews_does_not_fail_when_the_user_logs_out_meanwhile(site: Site) -> None:
+    """Nor does it leave an old session, or an old cookie, to a user who is logged out."""
+    site.switch("mirror mirror off")
+    site.get("a", "/login/7")
+    site.clock.now += 0.5 * LIFE_S
+    before = site.jar.field
+
+    def elsewhere() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(site.get, "a", "/logout", before).result() == {}
+
+    apps.meanwhile.append(elsewhere)
+    answer = site.answer("b", "/interrupted_look", before)
+    assert (answer.status, apps.meanwhile) == (200, [])
+    assert not [text for text in apps.session_cookies(answer) if text.startswith(f"{site.old_name}=")]
+    for host in "ab" if site.keyless else "abc":
+        assert site.get(host, "/", before) == {}
+
+
+def test_a_session_that_is_emptied_is_so_on_the_other_hosts_too(site: Site) -> None:
+    """Also where an empty session does not end by that."""
+    site.switch("mirror mirror off")
+    site.get("a", "/set/cart/apple")
+    site.clock.now += 1.0
+    site.get("b", "/clear")
+    for host in "cabc":
+        assert site.get(host, "/") == {}
+    site.get("a", "/set/cart/pear")
+    assert [site.get(host, "/") for host in "abc"] == [{"cart": "pear"}] * 3
+
+
+@pytest.mark.parametrize("site", KEYED, indirect=True)
+def test_an_old_cookie_that_was_overtaken_is_no_logout(site: Site) -> None:
+    """The answer that brought the new one was lost on its way: the next save sends another."""
+    site.switch("mirror mirror off")
+    site.get("a", "/set/theme/dark")
+    late = site.jar.values[site.old_name]
+    site.get("a", "/login/7")
+    assert site.jar.values[site.old_name] != late
+    site.jar.take([f"{site.old_name}={late}"])
+    seen = {"_user_id": "7", "theme": "dark"}
+    assert site.get("b", "/") == seen
+    site.get("a", "/set/cart/apple")
+    assert [site.get(host, "/") for host in "abc"] == [{**seen, "cart": "apple"}] * 3
