@@ -72,6 +72,7 @@ class MirroringVisit(AdoptingVisit):
         self._mirror: Mirror | None = None
         self._sent_back: str | None = None  # the old cookie that goes out
         self._begun: str | None = None  # the same, if it was not there before
+        self._is_unread = False  # there is an old session that may be another one
         self._is_removed = False  # the old session, as ours is empty
         self._behind = False  # the old session lacks something
         self._renews = False  # or it and its cookie would run out before ours
@@ -104,6 +105,7 @@ class MirroringVisit(AdoptingVisit):
         if cookie is None or adoption.over:
             return
         there = yield Outside(lambda: adoption.read(engine, cookie))
+        self._is_unread = isinstance(there, Unavailable | SourceRefused) and not adoption.source.keyless
         if isinstance(there, Legacy):
             with suppress(ValueNotSupported):
                 if adoption.principal(engine, adoption.encoded(there)) == record.principal:
@@ -124,6 +126,7 @@ class MirroringVisit(AdoptingVisit):
         match there:
             case Unavailable() | SourceRefused():
                 self._engine.count("mirror_failed")
+                self._is_unread = self._kept_under is None
             case None if mirror.has_run_out(time()):
                 self._kept_under, self._behind = None, True
             case None:
@@ -253,6 +256,8 @@ class MirroringVisit(AdoptingVisit):
         principal = self._adoption.principal(engine, items)
         moved = before is None or session.rotation is not None or principal != before.record.principal
         kept_under = None if moved else self._kept_under
+        if self._is_unread and not moved:
+            return
         values = _decoded(items)
         goes_out = kept_under is None or keyless or self._renews or self.life_key in changes
         written = yield Outside(lambda: self._write(kept_under, values, goes_out))
@@ -289,8 +294,9 @@ class MirroringVisit(AdoptingVisit):
 
     def _until(self, cookie: str, now: float) -> float | None:
         """When it is over, in the browser or in the old system, whichever is first."""
-        source = self._adoption.source
-        legacy = source.read(cookie, now)
+        source, legacy = self._adoption.source, None
+        with suppress(SourceError):  # it is written all the same
+            legacy = source.read(cookie, now)
         ends = None if legacy is None else legacy.expires
         default_s = source.lifetime_s if isinstance(source, LimitedSource) else None
         life_s = default_s if ends is None else ends - now
