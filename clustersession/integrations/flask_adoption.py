@@ -32,13 +32,16 @@ class InterfaceSource:
         if not items:
             return None
         permanent = bool(getattr(session, "permanent", False))
-        lifetime_s = self._app.permanent_session_lifetime.total_seconds()
         if self.keyless:
             stamped = self._stamped(cookie)
-            expires = None if stamped is None else stamped + lifetime_s
+            expires = None if stamped is None else stamped + self.lifetime_s
             return Legacy(items, None, stamped=stamped, expires=expires, persistent=permanent)
         sid = getattr(session, "sid", None)
         return Legacy(items, None if sid is None else str(sid).encode(), persistent=permanent)
+
+    @property
+    def lifetime_s(self) -> float:
+        return self._app.permanent_session_lifetime.total_seconds()
 
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         """Its own cookie, or store, with these values."""

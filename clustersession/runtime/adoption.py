@@ -88,8 +88,12 @@ class Adoption:
 
     def cookie_in(self, fields: Sequence[bytes | str]) -> str | None:
         """The one cookie of the old system among the Cookie fields; of several different ones none can be trusted."""
-        values = {value for _, value in scan(fields, (self.source.cookie_name,)) if value}
+        values = self.cookies_in(fields)
         return values.pop() if len(values) == 1 and not self.over else None
+
+    def cookies_in(self, fields: Sequence[bytes | str]) -> set[str]:
+        """All different ones of the old system's, also when nothing is adopted any more."""
+        return {value for _, value in scan(fields, (self.source.cookie_name,)) if value}
 
     # --- a session that comes with the old cookie --------------------------------------------------------------------------
 

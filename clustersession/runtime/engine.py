@@ -145,8 +145,8 @@ class Engine:
             return self.mode
         if switch.mode != "shadow" and self.cookies.named(cookie_fields):
             return switch.mode
-        old = None if self.adoption is None else self.adoption.cookie_in(cookie_fields)
-        drawn = self.entropy.bytes(4) if old is None else hashlib.sha256(old.encode()).digest()[:4]
+        old = () if self.adoption is None else sorted(self.adoption.cookies_in(cookie_fields))
+        drawn = hashlib.sha256("; ".join(old).encode()).digest()[:4] if old else self.entropy.bytes(4)
         return switch.mode if int.from_bytes(drawn) % ALL < switch.percent else "off"
 
     def _with_old_cookie(
@@ -161,7 +161,8 @@ class Engine:
         old = adoption.cookie_in(cookie_fields)
         adopts = old is not None and ticket is None and not self.cookies.named(cookie_fields)
         if self.mode == "mirror":
-            return MirroringVisit(self, adoption, ticket, old, driver, session_type, adopts=adopts)
+            brought = adoption.cookies_in(cookie_fields)
+            return MirroringVisit(self, adoption, ticket, brought, driver, session_type, adopts=adopts)
         if old is not None and adopts:
             visit: Visit = AdoptingVisit(self, adoption, old, driver, session_type)
         else:

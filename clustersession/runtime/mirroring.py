@@ -1,26 +1,27 @@
 """While hosts without clustersession serve the same users: the cluster decides, and every save goes to the old session too.
 
-What such a host changes there is noticed by the contents of the last time that both were equal, and merged key by key.
+What such a host changes there is noticed by the contents of the last time that both were equal, and merged key by key. The old
+session and its cookie are renewed as long as ours is used, so who clicks does not lose them; that they have run out is no logout.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..core.effects import Operation, Outside, Wait
 from ..core.operations import Loaded, LoadOutcome, Unavailable
-from ..core.record import Record
-from ..core.values import HIDDEN, decode_value, encode_value
-from ..errors import Corrupt, SourceError, SourceRefused, ValueNotSupported
-from ..sources.source import Legacy
+from ..core.record import Record, touch_interval
+from ..core.values import decode_value, encode_value
+from ..errors import Corrupt, LateWrite, SessionUnavailable, SourceError, SourceRefused, ValueNotSupported
+from ..sources.source import Legacy, LimitedSource
 from .adopting import AdoptingVisit
+from .mirrored import MIRROR, Mirror
 from .pipeline import Visit
 from .remembered import AGAIN_S, TRIES_AGAIN
 from .stored import end_session
@@ -33,74 +34,16 @@ if TYPE_CHECKING:
     from .stored import Stored
     from .sync_driver import SyncDriver
 
-MIRROR: Final = f"{HIDDEN}mirror"
-COOKIES_KEPT: Final = 8  # that we have sent ourselves: parallel responses overtake each other
 log: Final = logging.getLogger("clustersession")
 
 
-class Mirror:
-    """What both sides held when they were last equal: the old cookies that we have sent, and a fingerprint for each key."""
+class Written(NamedTuple):
+    """What was written to the old system: the cookie that it goes by, whether it is a new one, and when it or its session ends
+    by itself (Unix seconds)."""
 
-    def __init__(self, cookies: tuple[bytes, ...], prints: Mapping[str, bytes]) -> None:
-        self.cookies, self.prints = cookies, prints
-
-    @classmethod
-    def of(cls, record: Record) -> Mirror | None:
-        _, data = record.items.get(MIRROR, (None, None))
-        if data is None:
-            return None
-        try:
-            found: Any = decode_value(data)
-            cookies, prints = found
-        except (Corrupt, TypeError, ValueError):
-            return None
-        return cls(tuple(cookies), prints)
-
-    def written(self, cookie: str, values: Mapping[str, Any]) -> Mirror:
-        """The next one: `cookie` now stands for `values`."""
-        sent = (*(each for each in self.cookies if each != _print(cookie.encode())), _print(cookie.encode()))
-        return Mirror(sent[-COOKIES_KEPT:], {key: print_of(value) for key, value in values.items()})
-
-    def knows(self, cookie: str) -> bool:
-        return _print(cookie.encode()) in self.cookies
-
-    def changed(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-        """The keys that were changed there and not here: of a key that both have changed, ours stays."""
-        return [key for key in {**theirs, **self.prints} if self._differs(key, theirs) and not self._differs(key, ours)]
-
-    def is_behind(self, ours: Mapping[str, Any]) -> bool:
-        return any(self._differs(key, ours) for key in {**ours, **self.prints})
-
-    def _differs(self, key: str, values: Mapping[str, Any]) -> bool:
-        return (print_of(values[key]) if key in values else None) != self.prints.get(key)
-
-    def encoded(self) -> bytes:
-        return encode_value((self.cookies, dict(self.prints)))
-
-
-def print_of(value: Any) -> bytes:
-    """Of a value as the poorest of the old systems gives it back: what became a list there was no change of a tuple."""
-    return _print(json.dumps(_plain(value), sort_keys=True).encode())
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key if isinstance(key, str) else str(_plain(key)): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted(json.dumps(_plain(item), sort_keys=True) for item in value)
-        case datetime():  # to the second, in UTC: as Flask's cookie has it
-            moment = value.replace(microsecond=0, tzinfo=value.tzinfo or UTC)
-            return moment.astimezone(UTC).isoformat()
-        case None | bool() | int() | float() | str():
-            return value
-    return repr(value)
-
-
-def _print(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
+    cookie: str
+    new: bool
+    until: float | None
 
 
 class MirroringVisit(AdoptingVisit):
@@ -113,19 +56,26 @@ class MirroringVisit(AdoptingVisit):
         engine: Engine,
         adoption: Adoption,
         ticket: Ticket | None,
-        cookie: str | None,
+        cookies: AbstractSet[str],
         blocking: SyncDriver | None,
         session_type: type[RequestSession],
         *,
         adopts: bool,
     ) -> None:
+        """`cookies`: the different old ones that the browser has sent."""
         self.adopts = adopts
         Visit.__init__(self, engine, ticket, blocking, session_type)
-        self._adoption, self.old_cookie = adoption, cookie
-        self._cookie = cookie or ""
+        self._adoption, self._brought = adoption, cookies
+        self.old_cookie = next(iter(cookies)) if len(cookies) == 1 else None
+        self._cookie = self.old_cookie or ""
+        self._kept_under: str | None = None  # the old cookie of the session that is written to; None: a new one is begun
         self._mirror: Mirror | None = None
         self._sent_back: str | None = None  # the old cookie that goes out
+        self._begun: str | None = None  # the same, if it was not there before
+        self._is_unread = False  # there is an old session that may be another one
+        self._is_removed = False  # the old session, as ours is empty
         self._behind = False  # the old session lacks something
+        self._renews = False  # or it and its cookie would run out before ours
 
     # --- loading ---------------------------------------------------------------------------------------------------------
 
@@ -136,31 +86,54 @@ class MirroringVisit(AdoptingVisit):
         if self._outcome is not None:
             return
         if self.adopts:
+            self._kept_under = self.old_cookie
             yield from AdoptingVisit.load(self)
         else:
             yield from Visit.load(self)
         if isinstance(self._outcome, Loaded) and not self._superseded:
-            self._mirror = Mirror.of(self._outcome.record)
-            yield from self._caught_up()
+            self._mirror = mirror = Mirror.of(self._outcome.record)
+            # hosts in mode `on` write nothing back
+            self._behind = mirror is None or mirror.is_behind(self._ours())
+            if mirror is not None:
+                yield from self._caught_up(mirror)
+            elif not self.adopts:
+                yield from self._taken_up(self._outcome.record)
 
-    def _caught_up(self) -> Operation[None]:
-        """Take over what hosts without clustersession have done to this session since both were equal."""
-        mirror, cookie, source = self._mirror, self.old_cookie, self._adoption.source
-        # hosts in mode `on` write nothing back
-        self._behind = mirror is None or mirror.is_behind(self._ours())
-        if mirror is None:
+    def _taken_up(self, record: Record) -> Operation[None]:
+        """Back from mode `on`: an old session that is not this user's, so perhaps planted, is not written to."""
+        cookie, adoption, engine = self.old_cookie, self._adoption, self._engine
+        if cookie is None or adoption.over:
             return
-        if cookie is not None and source.keyless and mirror.knows(cookie):
+        there = yield Outside(lambda: adoption.read(engine, cookie))
+        self._is_unread = isinstance(there, Unavailable | SourceRefused) and not adoption.source.keyless
+        if isinstance(there, Legacy):
+            with suppress(ValueNotSupported):
+                if adoption.principal(engine, adoption.encoded(there)) == record.principal:
+                    self._kept_under = cookie
+
+    def _caught_up(self, mirror: Mirror) -> Operation[None]:
+        """Take over what hosts without clustersession have done to this session since both were equal."""
+        source = self._adoption.source
+        self.old_cookie = cookie = mirror.latest(self._brought) or self.old_cookie
+        known = cookie is not None and mirror.knows(cookie)
+        if cookie is not None and (source.keyless or mirror.is_last(cookie)):
+            self._kept_under = cookie
+        if self._adoption.over or (cookie is None and self._brought):
+            return  # nobody knows what is there: nothing is taken over any more, or none of several cookies is one of ours
+        if cookie is not None and known and (source.keyless or not mirror.is_last(cookie)):
             return
         there = None if cookie is None else (yield Outside(lambda: self._adoption.read(self._engine, cookie)))
         match there:
             case Unavailable() | SourceRefused():
                 self._engine.count("mirror_failed")
+                self._is_unread = self._kept_under is None
+            case None if mirror.has_run_out(time()):
+                self._kept_under, self._behind = None, True
             case None:
                 self._engine.count("mirror_ended")
                 self.session.end()  # logged out there
                 self.ended_at = _a_moment_ago()
-            case Legacy() if not source.keyless and cookie is not None and not mirror.knows(cookie):
+            case Legacy() if not source.keyless and cookie is not None and not known:
                 yield from self._followed(cookie)  # logged in there, under another ID
             case Legacy():
                 yield from self._merged(mirror, there)
@@ -172,7 +145,7 @@ class MirroringVisit(AdoptingVisit):
     def _followed(self, cookie: str) -> Operation[None]:
         """The one of before has ended or was given another ID, so ours ends too, once it is known what came after it."""
         before = self._stored
-        self._cookie, self._outcome, self._stored = cookie, None, None
+        self._cookie, self._kept_under, self._outcome, self._stored = cookie, cookie, None, None
         yield from AdoptingVisit.load(self)
         if isinstance(self._outcome, Unavailable):
             self._unknown(self._outcome)
@@ -234,57 +207,116 @@ class MirroringVisit(AdoptingVisit):
 
     def pending(self, write: bool = True) -> bool:
         found = super().pending(write)
-        return found or (self._behind and write and self._stored is not None and not self._sent)
+        self._renews = write and self._is_to_be_renewed()
+        return found or self._renews
+
+    def _is_to_be_renewed(self) -> bool:
+        """With a request that looks at the session only: others are answered without a cookie."""
+        stored, mirror = self._stored, self._mirror
+        if stored is None or self._sent or self._superseded or not self.session.accessed or self.session.ended:
+            return False
+        if self._behind or mirror is None:
+            return mirror is not None or bool(self.session.stored_items)
+        return self.slides and mirror.is_due(time(), touch_interval(stored.record.lifetime.idle))
 
     def carry_out(self) -> Operation[None]:
         if self._superseded or self._sent:
             yield from super().carry_out()
             return
-        before, changes = self._stored, self._changes
+        before, wanted = self._stored, bool(self._changes) or self.session.rotation is not None or self.session.ended
         ended = self.session.ended
-        if changes or self._behind or (before is not None and not ended and not self._adoption.source.keyless):
-            yield from self._written(None if ended else before, changes)
-        yield from super().carry_out()
-        moved = before is not None and self._stored is not None and self._stored.key != before.key and not ended
-        old = self._cookie_before
-        if moved and old is not None and old != self._sent_back:
+        if self._changes or self._renews or (before is not None and not ended and not self._adoption.source.keyless):
+            yield from self._written(None if ended else before, self._changes)
+        try:
+            yield from super().carry_out()
+        except (LateWrite, SessionUnavailable):
+            yield from self._taken_back()
+            if wanted or self.session.locks or self.session.lifetime_change is not None:
+                raise
+            return  # nobody has asked for this save: it was ended, or cannot be reached, and what was read was read before
+        moved = before is not None and self._stored is not None and self._stored.key != before.key
+        old = None if self._adoption.source.keyless or ended else self.old_cookie
+        if old is not None and old != self._sent_back and (moved or self._sent_back is not None):
             yield Outside(lambda: self._adoption.end(self._engine, old))
 
-    @property
-    def _cookie_before(self) -> str | None:
-        return None if self._adoption.source.keyless else self.old_cookie
+    def _taken_back(self) -> Operation[None]:
+        """An old session that was begun for one of ours that could not be saved: it may have ended meanwhile."""
+        begun, self._sent_back, self._begun = self._begun, None, None
+        if begun is not None:
+            yield Outside(lambda: self._adoption.end(self._engine, begun))
 
     def _written(self, before: Stored | None, changes: Mapping[str, bytes | None]) -> Operation[None]:
         """The old session gets what this one will hold; a new login, and whatever gets a new ID, gets another one."""
-        session, engine = self.session, self._engine
+        session, engine, keyless = self.session, self._engine, self._adoption.source.keyless
         items = {key: data for key, data in {**session.stored_items, **changes}.items() if data is not None}
         if not items:
-            return  # it will be ended, on both sides
+            if before is not None and not session.ends_when_empty:
+                yield from self._removed(changes)
+            return  # otherwise it will be ended, on both sides
         principal = self._adoption.principal(engine, items)
-        renewed = before is None or session.rotation is not None or principal != before.record.principal
-        cookie = None if renewed else self.old_cookie
-        values = _decoded(items)
-        sent = yield Outside(lambda: self._write(cookie, values))
-        if isinstance(sent, SourceError):
-            engine.count("mirror_failed")
-            log.warning("a session is not written back: %s", sent)
+        moved = before is None or session.rotation is not None or principal != before.record.principal
+        kept_under = None if moved else self._kept_under
+        if self._is_unread and not moved:
             return
-        self._sent_back, caught_up, self._behind = sent, self._behind, False
-        known = self._mirror if self._mirror is not None and not renewed else Mirror((), {})
-        self._mirror = known.written(sent or cookie or "", values)
-        if changes or before is None or caught_up:
+        values = _decoded(items)
+        goes_out = kept_under is None or keyless or self._renews or self.life_key in changes
+        written = yield Outside(lambda: self._write(kept_under, values, goes_out))
+        if isinstance(written, SourceError):
+            engine.count("mirror_failed")
+            log.warning("a session is not written back: %s", written)
+            return
+        known = self._mirror if self._mirror is not None and not (moved and keyless) else Mirror((), {})
+        self._mirror = mirror = known.written(written.cookie, values)
+        if goes_out or written.new:
+            self._mirror = mirror.sent(time(), written.until)
+            self._sent_back, self._begun = written.cookie, written.cookie if written.new else None
+        self._kept_under = written.cookie
+        if changes or before is None or self._renews:
             self._changes = {**changes, MIRROR: self._mirror.encoded()}
+        self._behind = False
 
-    def _write(self, cookie: str | None, values: Mapping[str, Any]) -> str | SourceError | None:
+    def _removed(self, changes: Mapping[str, bytes | None]) -> Operation[None]:
+        """The old systems have no empty sessions."""
+        old, self._is_removed, self._kept_under = self.old_cookie, True, None
+        if self._mirror is not None:
+            self._mirror, self._changes = None, {**changes, MIRROR: None}
+        if old is not None:
+            yield Outside(lambda: self._adoption.end(self._engine, old))
+
+    def _write(self, cookie: str | None, values: Mapping[str, Any], goes_out: bool) -> Written | SourceError:
+        source, now = self._adoption.source, time()
         try:
-            return self._adoption.source.write(cookie, values, None, time())
+            sent = source.write(cookie, values, None, now)
+            until = self._until(sent or cookie or "", now) if goes_out or sent else None
         except SourceError as error:
             return error
+        return Written(sent or cookie or "", sent is not None, until)
+
+    def _until(self, cookie: str, now: float) -> float | None:
+        """When it is over, in the browser or in the old system, whichever is first."""
+        source, legacy = self._adoption.source, None
+        with suppress(SourceError):  # it is written all the same
+            legacy = source.read(cookie, now)
+        ends = None if legacy is None else legacy.expires
+        default_s = source.lifetime_s if isinstance(source, LimitedSource) else None
+        life_s = default_s if ends is None else ends - now
+        known = [now + seconds for seconds in (life_s, self.max_age_s) if seconds is not None]
+        return min(known, default=None)
+
+    def _old_ends(self, record: Record) -> Operation[None]:
+        """All of them, if none is known to be the one."""
+        if self.old_cookie is None and self._brought:
+            self.old_cookie, *others = sorted(self._brought)
+            for cookie in others:
+                yield Outside(partial(self._adoption.end, self._engine, cookie))
+        yield from super()._old_ends(record)
 
     # --- the response ------------------------------------------------------------------------------------------------------
 
     def _cookies(self) -> tuple[str, ...]:
         cookies = super()._cookies()
+        if self._is_removed and not self._deleted and self._brought:
+            return (*cookies, self._engine.cookies.deleted(self._adoption.source.cookie_name))
         if self._sent_back is None:
             return cookies
         return (*cookies, self._adoption.set_cookie(self._engine, self._sent_back, self.max_age_s))

@@ -10,7 +10,7 @@ from .memcached import MemcachedShelf
 from .pickles import restricted_unpickle
 from .redis import RedisShelf
 from .shelf import Kept, ListedShelf, Shelf, answers
-from .source import Legacy, ListedSource, NamedSource, Page, Source
+from .source import Legacy, LimitedSource, ListedSource, NamedSource, Page, Source
 from .sql import SqlShelf, Table, django_table, flask_session_table
 from .starsessions import Starsessions
 
@@ -27,6 +27,7 @@ __all__ = [
     "Kept",
     "KeyedSource",
     "Legacy",
+    "LimitedSource",
     "ListedShelf",
     "ListedSource",
     "MemcachedShelf",

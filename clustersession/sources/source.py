@@ -51,6 +51,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class LimitedSource(Source, Protocol):
+    """A source that cannot say of each session when the old system ends it, but for how long one lives there."""
+
+    @property
+    def lifetime_s(self) -> float:
+        """From its last write on."""
+        ...
+
+
 class Page(NamedTuple):
     """Some of the old cookies, and from where a later listing goes on after them; "" after the last."""
 

@@ -8,7 +8,7 @@ from clustersession.core.effects import Ask, AskAll
 from clustersession.core.holdings import MIRROR, Answer, Report, ask_members, holding, report
 from clustersession.core.node import Member, State, View
 from clustersession.core.record import Ending, Item, Lifetime, Record, Stamp
-from clustersession.runtime import mirroring
+from clustersession.runtime import mirrored
 
 KEY = bytes(16)
 NOW = 1000.0
@@ -115,7 +115,7 @@ def test_a_record_of_the_adoption_is_nobodys() -> None:
 
 def test_the_key_of_mirrored_sessions_is_the_one_that_is_written() -> None:
     """The core cannot import it from where it is written."""
-    assert MIRROR == mirroring.MIRROR
+    assert MIRROR == mirrored.MIRROR
 
 
 def test_every_member_is_asked_and_nothing_is_told_of_values_or_people() -> None:

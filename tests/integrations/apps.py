@@ -68,6 +68,10 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
             session.get(key)
             meanwhile.pop()()
             session[key] = value
+        case "interrupted_look", _:
+            list(session.keys())
+            meanwhile.pop()()
+            return {}
         case "pop", [key]:
             session.pop(key)
         case "clear", _:

@@ -21,12 +21,14 @@ from werkzeug.test import Client, TestResponse
 from clustersession.core.keyring import KeyRing
 from clustersession.core.operations import Unavailable
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
+from clustersession.core.switch import Switch, signed
 from clustersession.errors import LoginTooOld, SourceRefused, SourceUnavailable
 from clustersession.integrations.flask import ClusterSession, session
 from clustersession.integrations.flask_adoption import InterfaceSource
 from clustersession.runtime.adoption import Adoption, Found
 from clustersession.runtime.board import write_board
 from clustersession.runtime.remembered import DEVICES_MAX
+from clustersession.runtime.switching import ModeSwitch
 from clustersession.settings import new_key
 from clustersession.testing.in_process import SECRET, InProcessCluster
 
@@ -341,6 +343,34 @@ def test_an_old_session_that_is_not_taken_over_logs_nobody_out(tmp_path: Path, m
     assert (client.get("/").json or {})["_user_id"] == "7"
 
 
+@pytest.mark.parametrize("first", ["mirror", "on"])
+@pytest.mark.parametrize("error", [SourceRefused, SourceUnavailable])
+def test_another_old_session_that_cannot_be_read_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], first: str
+) -> None:
+    """The user has logged in there as somebody else, perhaps: a save of what the cluster has neither ends nor changes it."""
+    site = Site("files", tmp_path)
+    if first == "mirror":
+        mirroring(site)
+    client = site.browser("a", session=site.old_login())
+    client.get("/")
+    mirroring(site)
+    other = site.old_login("8")
+    client.set_cookie(OLD, other)
+
+    def unread(*_: object) -> None:
+        raise error("for now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InterfaceSource, "read", unread)
+        saved = client.get("/set/theme/dark")
+    assert (saved.status_code, saved.headers.getlist("Set-Cookie")) == (200, [])
+    before = site.before.test_client()
+    before.set_cookie(OLD, other)
+    assert before.get("/").json == {**VALUES, "_user_id": "8", "paid": [1, 2]}
+    assert (client.get("/").json or {})["_user_id"] == ("8" if first == "mirror" else "7")
+
+
 def test_what_cannot_be_told_of_a_new_login_elsewhere_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser brings another old cookie than the last one: what was loaded of ours is not shown in its place."""
     site = Site("files", tmp_path)
@@ -358,6 +388,26 @@ def test_what_cannot_be_told_of_a_new_login_elsewhere_is_503(tmp_path: Path, mon
         answer = client.get("/")
     assert (answer.status_code, answer.headers.getlist("Set-Cookie")) == (503, [])
     assert (client.get("/").json or {})["_user_id"] == "8"
+
+
+def test_a_browser_is_always_in_the_same_part_of_the_sessions(site: Site) -> None:
+    """If half of them was switched: also one with two old cookies, and when adoption is over."""
+    statement = signed(Switch(1, 0.0, "mirror", 50, "a"), site.cluster.ring.signing, "default")
+    for node in site.cluster:
+        node.engine.config = replace(node.engine.config, mode="off", mode_switch=True)
+        assert ModeSwitch(node.store, lambda: site.cluster.ring, "default").take(statement)
+
+    def seen(number: int) -> set[str]:
+        fields = (f"{OLD}=cookie {number}; {OLD}=tossed",)
+        return {node.engine.mode_of(fields) for node in site.cluster for _ in range(5)}
+
+    before = [seen(number) for number in range(20)]
+    for node in site.cluster:
+        assert node.engine.adoption is not None
+        node.engine.adoption.until = 1.0
+    assert [seen(number) for number in range(20)] == before
+    assert {len(each) for each in before} == {1}
+    assert {*map(tuple, before)} == {("off",), ("mirror",)}
 
 
 def test_hosts_in_the_middle_of_a_key_change_adopt_one_session(tmp_path: Path) -> None:

@@ -7,19 +7,18 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import flask
 import pytest
 from cachelib import FileSystemCache
-from django.core import signing
 from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
 from flask import Flask
 from flask_session import Session as FlaskSessionExtension
-from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as StarletteMiddleware
@@ -27,23 +26,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from clustersession.config import CookieConfig, Lifetimes
 from clustersession.core.switch import Switch, signed
 from clustersession.integrations.django import source
 from clustersession.integrations.flask import ClusterSession
 from clustersession.integrations.starlette import SessionMiddleware
-from clustersession.runtime import adoption, mirroring
 from clustersession.runtime.engine import Engine
 from clustersession.runtime.shadowing import DIFFERS, EQUAL, NEW, REFUSED, UNAVAILABLE
 from clustersession.runtime.switching import ModeSwitch
 from clustersession.sources import StarletteCookie
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations import apps
+from tests.integrations.jar import Jar
+from tests.integrations.one_clock import Clock, everywhere
 from tests.middleware.calling import call_asgi, call_wsgi
 
 MODES = ("off", "shadow", "mirror", "on")
 OLD = ("off", "shadow")
 WORDS = (EQUAL, DIFFERS, NEW, REFUSED, UNAVAILABLE, "shadow_failed")
 CLICKS = 1800
+LIFE_S = 300  # a click takes a second: signed cookies know no shorter time, and one of the second of a logout is refused
 ENGINES = ("db", "cached_db", "signed_cookies")
 
 App = Callable[[str, str], Any]
@@ -51,30 +53,27 @@ App = Callable[[str, str], Any]
 MakeApp = Callable[[Engine, Path], App]
 
 
-class Clock:
-    """A click takes a second: signed cookies know no shorter time, and one of the second of a logout is refused."""
-
-    now = 1.8e9
-
-
 def _clicked(session: Any, path: str) -> Any:
     if path == "/logout":
         session.clear()
         return {}
-    return apps.act(session, path)
+    if path.startswith("/login/"):
+        session["_permanent"] = True  # Flask's
+    return {key: value for key, value in apps.act(session, path).items() if key != "_permanent"}
 
 
 def _flask(extend: Callable[[Flask, Path], None]) -> MakeApp:
     def make(engine: Engine, directory: Path) -> App:
         app = Flask("shop")
         app.secret_key = "not the cluster's"
+        app.permanent_session_lifetime = timedelta(seconds=LIFE_S)
         extend(app, directory)
         ClusterSession(app, engine, adopt=True)
 
         @app.get("/")
         @app.get("/<path:path>")
         def anything(path: str = "") -> Any:
-            return {key: value for key, value in _clicked(flask.session, f"/{path}").items() if key != "_permanent"}
+            return _clicked(flask.session, f"/{path}")
 
         return lambda path, cookie: call_wsgi(app, path, cookie)
 
@@ -99,8 +98,8 @@ def _starlette(engine: Engine, directory: Path) -> App:
     ours = Middleware(
         SessionMiddleware,
         config=engine,
-        adopt=StarletteCookie(secret),
-        before=lambda app: StarletteMiddleware(app, secret),
+        adopt=StarletteCookie(secret, max_age_s=LIFE_S),
+        before=lambda app: StarletteMiddleware(app, secret, max_age=LIFE_S),
     )
     app = Starlette(routes=[Route("/{path:path}", anything)], middleware=[ours])
     return lambda path, cookie: call_asgi(app, path, cookie)
@@ -117,8 +116,12 @@ KINDS: dict[str, tuple[str, MakeApp]] = {
 class Site:
     """Three hosts, each in a mode of its own."""
 
-    def __init__(self, kind: str, directory: Path) -> None:
-        self.cluster = InProcessCluster()
+    def __init__(self, kind: str, directory: Path, clock: Clock) -> None:
+        self.cluster = InProcessCluster(
+            clock=clock,
+            lifetimes=Lifetimes(idle_s=LIFE_S, absolute_s=None),
+            cookie=CookieConfig(names=("cs",), secure=False, max_age_s=LIFE_S),
+        )
         self.kind, (self.old_cookie, self._make) = kind, KINDS[kind]
         self._directory = directory
         self.modes: dict[str, str] = {}
@@ -143,20 +146,16 @@ class User:
 
     def __init__(self, site: Site, number: int, clock: Clock) -> None:
         self.site, self.number, self.clock = site, number, clock
-        self.jar: dict[str, str] = {}
+        self.jar = Jar(clock)
         self.holds: dict[str, Any] = {}
         self.stolen: list[dict[str, str]] = []  # before a logout on a host that is enabled
 
     def get(self, host: str, path: str, jar: dict[str, str] | None = None) -> Any:
-        cookies = self.jar if jar is None else jar
+        cookies = self.jar.values if jar is None else jar
         answer = self.site.apps[host](path, "; ".join(f"{name}={value}" for name, value in cookies.items()))
         assert answer.status == 200, answer
-        for text in answer.cookies if jar is None else ():
-            name, _, value = text.strip().partition(";")[0].partition("=")
-            if value in ("", '""'):
-                self.jar.pop(name, None)
-            elif name in ("cs", self.site.old_cookie):
-                self.jar[name] = value
+        if jar is None:
+            self.jar.take(answer.cookies)
         return json.loads(answer.body)
 
     def click(self, chance: random.Random, counts: Counter[str]) -> None:
@@ -167,8 +166,8 @@ class User:
             self.get(host, f"/login/user{self.number}")
             counts["logins"] += 1
         elif "_user_id" in self.holds and what < 0.06:
-            is_ours = site.modes[host] not in OLD and ("cs" in self.jar or site.percents[host] == 100)
-            self.stolen = [dict(self.jar), *self.stolen][:4] if is_ours else self.stolen
+            is_ours = site.modes[host] not in OLD and ("cs" in self.jar.values or site.percents[host] == 100)
+            self.stolen = [self.jar.values, *self.stolen][:4] if is_ours else self.stolen
             self.get(host, "/logout")
             self.holds = {}
             counts["logouts"] += 1
@@ -190,16 +189,22 @@ class User:
 
 
 @pytest.fixture(params=KINDS)
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Site]:
     kind = str(request.param)
     if not kind.startswith("Django"):
-        yield Site(kind, tmp_path)
+        yield Site(kind, tmp_path, clock)
         return
     engine = f"django.contrib.sessions.backends.{kind.partition(' ')[2]}"
     installed = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.messages", "django.contrib.admin"]
-    with override_settings(CLUSTERSESSION_ADOPT_ENGINE=engine, INSTALLED_APPS=[*installed, "django.contrib.sessions"]):
+    with override_settings(
+        CLUSTERSESSION_ADOPT_ENGINE=engine,
+        INSTALLED_APPS=[*installed, "django.contrib.sessions"],
+        SESSION_COOKIE_AGE=LIFE_S,
+        SESSION_SAVE_EVERY_REQUEST=True,
+        SESSION_EXPIRE_AT_BROWSER_CLOSE=False,
+    ):
         call_command("migrate", "sessions", verbosity=0)
-        yield Site(kind, tmp_path)
+        yield Site(kind, tmp_path, clock)
     source._current = None
     connection.close()
 
@@ -207,11 +212,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (adoption, mirroring):
-        monkeypatch.setattr(module, "time", lambda: clock.now)
-    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: int(clock.now))
-    monkeypatch.setattr(signing.TimestampSigner, "timestamp", lambda _: signing.b62_encode(int(clock.now)))
-    monkeypatch.setattr("django.core.signing.time.time", lambda: clock.now)
+    everywhere(clock, monkeypatch)
     return clock
 
 
@@ -273,14 +274,16 @@ def test_shadow_counts_what_it_sees(site: Site, clock: Clock) -> None:
     assert seen("a", "/login/7") == {}
     assert seen("b", "/add/cart/apple") == {EQUAL: 1}
     assert seen("c", "/") == {EQUAL: 1}
-    assert "cs" not in user.jar
+    assert "cs" not in user.jar.values
     site.switch("b", "off")
     assert seen("b", "/add/cart/pear") == {}
     assert seen("a", "/") in ({DIFFERS: 1}, {NEW: 1})
     assert seen("c", "/") == {EQUAL: 1}
-    jar = dict(user.jar)
+    jar = user.jar.values
     assert seen("a", "/logout") == {EQUAL: 1}
-    user.jar = jar  # a cookie that is the session itself still opens it in the old system, which decides
+    user.jar.take(
+        f"{name}={value}" for name, value in jar.items()
+    )  # a cookie that is the session itself still opens it in the old system, which decides
     assert seen("c", "/") == ({DIFFERS: 1} if "cookies" in site.kind else {})
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersession.core.record import Record, Stamp
-from clustersession.runtime.mirroring import COOKIES_KEPT, MIRROR, Mirror, print_of
+from clustersession.runtime.mirrored import COOKIES_KEPT, MIRROR, Mirror, print_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 VALUES = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3))
@@ -56,13 +56,39 @@ def test_it_knows_the_last_cookies_that_were_sent() -> None:
     assert all(mirror.knows(f"cookie {number}") for number in range(1, COOKIES_KEPT + 1))
 
 
+def test_of_several_cookies_the_one_that_was_sent_last_counts() -> None:
+    """None if we have sent none of them."""
+    mirror = Mirror((), {}).written("one", {}).written("two", {}).written("three", {})
+    assert mirror.latest({"one", "two", "tossed"}) == "two"
+    assert mirror.latest({"tossed"}) is mirror.latest(()) is None
+    assert mirror.is_last("three")
+    assert not mirror.is_last("two")
+
+
+@pytest.mark.parametrize(("life_s", "due_s"), [(None, 60.0), (3600.0, 60.0), (120.0, 30.0), (2.0, 1.0), (-5.0, 1.0)])
+def test_it_is_renewed_long_before_it_runs_out(life_s: float | None, due_s: float) -> None:
+    """As often as ours is touched, after a quarter of a life that is short, and not more than once in a second."""
+    mirror = Mirror((), {}).sent(1000.0, None if life_s is None else 1000.0 + life_s)
+    assert not mirror.is_due(1000.0 + due_s - 0.01, 60.0)
+    assert mirror.is_due(1000.0 + due_s, 60.0)
+
+
+def test_what_is_missing_after_its_time_has_run_out() -> None:
+    """To the second; what has no end never does."""
+    mirror = Mirror((), {}).sent(1000.0, 1600.0)
+    assert not mirror.has_run_out(1597.9)
+    assert mirror.has_run_out(1598.0)
+    assert not mirror.sent(1000.0, None).has_run_out(1e12)
+
+
 def test_it_is_kept_in_the_record() -> None:
     """Under a key that no app sees; what does not decode is none."""
-    mirror = Mirror((), {}).written("cookie", {"a": 1})
+    mirror = Mirror((), {}).written("cookie", {"a": 1}).sent(5.0, 7.5)
     record = Record(1, 1, ("a", "b"), {MIRROR: (Stamp(1, 1, "a"), mirror.encoded())})
     kept = Mirror.of(record)
     assert kept is not None
     assert (kept.cookies, dict(kept.prints)) == (mirror.cookies, dict(mirror.prints))
+    assert (kept.at, kept.until) == (5.0, 7.5)
     assert Mirror.of(record.but(items={})) is None
     for wrong in (b"", b"\xc1", mirror.encoded()[:-1], b"\x01"):
         assert Mirror.of(record.but(items={MIRROR: (Stamp(1, 1, "a"), wrong)})) is None

@@ -57,6 +57,10 @@ class DjangoEngineSource:
         row_ends = self._asked(lambda: _expires(store, cookie))
         return Legacy(items, cookie.encode(), expires=row_ends, idle_s=idle_s, deadline=deadline)
 
+    @property
+    def lifetime_s(self) -> float:
+        return float(settings.SESSION_COOKIE_AGE)
+
     def write(self, cookie: str | None, items: Mapping[str, Any], expires: float | None, now: float) -> str | None:
         """The whole session as the engine would save it; one that is not there any more gets another key."""
         store = self._store_type(cookie)
