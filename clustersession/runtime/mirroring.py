@@ -178,7 +178,7 @@ class MirroringVisit(AdoptingVisit):
             self._unknown(self._outcome)
             return
         if before is not None:
-            yield from end_session(self._engine, before.key, before.placement)
+            yield from end_session(self._engine, before.key, before.placement, anonymous=before.record.principal is None)
         if isinstance(self._outcome, Loaded):
             self._mirror = Mirror.of(self._outcome.record)
             self._behind = self._mirror is None

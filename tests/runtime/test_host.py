@@ -282,6 +282,31 @@ def test_a_sweep_says_what_has_to_be_ended_with_its_other_owner(at: Fixture) -> 
         assert at.host.sweep(10) == (len(expected), expected)
 
 
+def test_visitors_who_come_and_go_do_not_keep_a_user_out() -> None:
+    """However many sessions of nobody have ended within a day, a login finds room; the logout of a user stays."""
+    at, life = Fixture(bytes_max=40_000), Lifetime(60.0)
+    clock = at.clock
+    at.board(member("a"))
+    at.host.handle(calls.Put(b"logged out".ljust(16), record(owners=("a", None), principal="u", lifetime=life)))
+    at.host.handle(calls.End(b"logged out".ljust(16), "logout", ("a", None), 1))
+    refused = 0
+    for hour in range(20):
+        for visitor in range(20):
+            key = f"{hour} {visitor}".encode().ljust(16)
+            new = record(owners=("a", None), lifetime=life, created=clock.now, last_seen=clock.now)
+            refused += at.host.handle(calls.Put(key, new)) != calls.Held(1)
+        clock.now += 3600
+        at.board(member("a"), tick=clock.now)
+        while at.host.sweep(10)[0]:
+            pass
+    login = record(owners=("a", None), principal="u", created=clock.now, last_seen=clock.now)
+    assert (refused, at.host.handle(calls.Put(KEY, login))) == (0, calls.Held(1))
+    assert at.store.stats().entries < 300, "all of them would have fitted"
+    logged_out = at.host.record(b"logged out".ljust(16))
+    assert logged_out is not None
+    assert logged_out.ended is not None
+
+
 def test_a_hint_that_has_nothing_to_tell_can_be_dropped(at: Fixture) -> None:
     """The record stays as it is."""
     at.hold(KEY, LIVE, "b", "c")
@@ -418,7 +443,7 @@ def test_calls_of_one_message_are_carried_out_each_by_itself(at: Fixture) -> Non
         )
     )
     assert not at.store.hinted("b", KEY)
-    assert at.host.record(b"4" * 16) == pointer(5, ("b", "c"), 0, last_seen=at.clock.now, created=0.0)
+    assert at.host.record(b"4" * 16) == pointer(5, ("b", "c"), 0, last_seen=at.clock.now, created=0.0, principal="")
     assert at.host.record(KEY2) == record(1, 7)
 
 
