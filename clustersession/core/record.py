@@ -165,6 +165,16 @@ def floor_of(record: Record) -> tuple[int, int]:
     return record.epoch, record.version
 
 
+def made_by_another(first: Record, record: Record) -> bool:
+    """Whether `record` was not made from `first`, the first one of its history: two such have equal stamps whatever they hold."""
+    alone = first.epoch == 1 and first.version == 1 and same_history(first, record)
+    return alone and not record.pointer and not _patch_ids(first) <= _patch_ids(record)
+
+
+def _patch_ids(record: Record) -> set[bytes]:
+    return {*record.patches, *[each for ids in record.counted.values() for each in ids]}
+
+
 def is_live(record: Record) -> bool:
     return record.ended is None and not record.pointer
 
