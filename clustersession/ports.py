@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -23,7 +23,7 @@ class Change(msgspec.Struct, frozen=True):
     """What a rule decided about one key, carried out in one transaction; `result` is handed back."""
 
     result: Any
-    data: bytes | None | _Keep = KEEP  # None deletes
+    data: bytes | None | _Keep = KEEP  # None deletes, and takes back every hint of the key
     due: float = 0.0  # when `Store.due` should show the key (a time of the host's clock); used with new data
     evict: tuple[int, float] | None = None  # (class, since): lowest goes first when the store is full; None never goes
     hint: tuple[str, ...] = ()  # owners that must be told of this key
@@ -76,6 +76,10 @@ class Store(Protocol):
         ...
 
     def hint_count(self, owner: str) -> int: ...
+
+    def drop_hints(self, known: Collection[str], before: float, limit: int) -> int:
+        """Take back up to `limit` hints that were left before a time for owners which are not `known`; how many."""
+        ...
 
     def due(self, now: float, limit: int) -> list[bytes]:
         """Up to `limit` keys whose due time has passed, by an index; never a full scan. Never early, up to 16 s late."""

@@ -97,7 +97,8 @@ class Absorb(Message, frozen=True):
 
 class End(Message, frozen=True):
     """Write a tombstone. `owners`: whom the coordinator knows; `grace`: seconds the values stay readable, or None.
-    `version`: only if nothing was written since that version of `epoch` (rotation)."""
+    `version`: only if nothing was written since that version of `epoch` (rotation). `anonymous`: the coordinator knows that it is
+    no user's, for who holds nothing of it."""
 
     key: Key
     reason: str
@@ -105,6 +106,7 @@ class End(Message, frozen=True):
     epoch: int = 0
     grace: float | None = None
     version: int | None = None
+    anonymous: bool = False
 
 
 class LeaveHint(Message, frozen=True):

@@ -7,7 +7,7 @@ new backup is seen to hold, a pointer that follows.
 from __future__ import annotations
 
 from .calls import Done
-from .record import Digest, Record, accepted, contents_of, digest, is_live, rank, same_history
+from .record import SOMEBODY, Digest, Record, accepted, contents_of, digest, is_live, rank, same_history
 from .replica import Decision, Situation
 
 
@@ -47,7 +47,7 @@ def _pointed(record: Record | None, theirs: Digest, at: Situation, source: str |
     """A stranger to this session keeps the way to the best history that it has heard of."""
     told = Record(theirs.epoch, 0, theirs.owners, pointer=True, accepted=theirs.accepted, base=theirs.base, last_seen=at.now)
     if record is None:
-        return Decision(Done(), True, told), True
+        return Decision(Done(), True, told.but(principal=SOMEBODY)), True
     follows = theirs.epoch > record.epoch or same_history(told, record)
     if rank(told) < rank(record) or not follows:
         return Decision(Done()), False  # they must meet
@@ -57,5 +57,5 @@ def _pointed(record: Record | None, theirs: Digest, at: Situation, source: str |
     settled = by_master and theirs.accepted and theirs.owners[1] is not None
     known = (record.epoch, record.owners, record.accepted) == (told.epoch, told.owners, told.accepted)
     items = {} if settled else record.items
-    moved = record.but(items=items) if known else told.but(items=items)
+    moved = record.but(items=items) if known else told.but(items=items, principal=record.principal)
     return Decision(Done(), moved != record, moved, unhint=(source,) if source else ()), True

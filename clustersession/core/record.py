@@ -19,8 +19,9 @@ from .values import HIDDEN
 
 PATCH_IDS_KEPT: Final = 16
 DELETED_KEYS_KEPT: Final = 64
-SOMEBODY: Final = ""  # the principal of a tombstone: it has been one's, and does not say whose
+SOMEBODY: Final = ""  # the principal of a tombstone or pointer: it is, or may be, one's, and does not say whose
 ROOT: Final = "root"  # in `Record.extra`: the key under which the user logged in, where the session has another ID by now
+EXPIRED: Final = "expired: "  # how the reason begins of an end that time has brought, to every copy alike
 WAITING: Final = "waiting"  # in `Record.extra`: taken over while its user was away, so that it ends when it did before
 DEVICE: Final = "device"  # in `Record.extra`: where the user logged in from
 GRACES: Final = "graces"  # in `Record.extra`: which former IDs of the session may still be read
@@ -166,6 +167,16 @@ def same_history(a: Record, b: Record) -> bool:
 
 def floor_of(record: Record) -> tuple[int, int]:
     return record.epoch, record.version
+
+
+def made_by_another(first: Record, record: Record) -> bool:
+    """Whether `record` was not made from `first`, the first one of its history: two such have equal stamps whatever they hold."""
+    alone = first.epoch == 1 and first.version == 1 and same_history(first, record)
+    return alone and not record.pointer and not _patch_ids(first) <= _patch_ids(record)
+
+
+def _patch_ids(record: Record) -> set[bytes]:
+    return {*record.patches, *[each for ids in record.counted.values() for each in ids]}
 
 
 def is_live(record: Record) -> bool:
@@ -335,7 +346,7 @@ def expired(record: Record, now: float, slack: float = 0.0) -> str | None:
     if now < expires_at(record) + slack:
         return None
     deadline = record.lifetime.deadline
-    return "expired: absolute" if deadline is not None and now >= deadline + slack else "expired: idle"
+    return f"{EXPIRED}absolute" if deadline is not None and now >= deadline + slack else f"{EXPIRED}idle"
 
 
 def moved_to_clock(record: Record, by: float) -> Record:

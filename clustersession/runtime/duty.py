@@ -10,6 +10,7 @@ from ..core.effects import Operation, Pace
 from ..core.operations import Cluster
 from ..core.repair import Progress, Surroundings, doubled, repair, spread
 from .keeper import Keeper
+from .singles import singles, unmark
 
 RETRY_S: Final = 1.0
 SINGLE_AT_ONCE: Final = 256
@@ -50,7 +51,7 @@ class Duty:
         known = self.keeper.leaving or self.keeper.states() == self._looked_at
         if self.progress.owed is None or not known or self._started_again():
             return None
-        single = self.keeper.host.singles(SINGLE_AT_ONCE) if self.keeper.has_successor else []
+        single = singles(self.keeper.host, SINGLE_AT_ONCE) if self.keeper.has_successor else []
         return max(self.progress.owed, len(single))
 
     def _started_again(self) -> dict[str, int]:
@@ -85,7 +86,7 @@ class Duty:
         """Sessions became single since, and somebody could take a copy of them."""
         if self.keeper.host.clock() < self._singles_again_at or not self.keeper.has_successor:
             return False
-        return bool(self.keeper.host.singles(1))
+        return bool(singles(self.keeper.host, 1))
 
     def done_once(self) -> Operation[bool]:
         """One pass over all sessions, or over those that became single since. Whether nothing is owed any more."""
@@ -95,9 +96,9 @@ class Duty:
 
     def _singles_doubled(self) -> Operation[bool]:
         host = self.keeper.host
-        keys = host.singles(SINGLE_AT_ONCE)
+        keys = singles(host, SINGLE_AT_ONCE)
         yield from doubled(self._at, keys)
-        done = sum(host.unmark(key) for key in keys)
+        done = sum(unmark(host, key) for key in keys)
         self.progress.moved += done
         if not done:
             self._singles_again_at = host.clock() + RETRY_S

@@ -48,7 +48,7 @@ from ..core.expiry import Overdue
 from ..core.keyring import KeyRing
 from ..core.node import State, View
 from ..core.record import Digest, Key, Record, decode_record, digest, encode_record, floor_of
-from ..core.repair import SINGLE, mark
+from ..core.repair import mark
 from ..core.replica import Decision, Situation
 from ..core.replica.reads import NEVER
 from ..core.sealing import Sealer
@@ -199,7 +199,7 @@ class Host:
     def record(self, key: Key) -> Record | None:
         """The stored record. Raises `Corrupt`."""
         data = self.store.read(key)
-        return None if data is None else self._opened(key, data)
+        return None if data is None else self.opened(key, data)
 
     def _fetch(self, call: Fetch, source: str | None) -> Reply:
         key = call.key
@@ -276,7 +276,7 @@ class Host:
         """Rules that result in whether the two hold the same."""
 
         def stored(theirs: Digest, data: bytes | None) -> Change:
-            decision, same = compare(self._opened(theirs.key, data), theirs, at, source, only_ask=call.only_ask)
+            decision, same = compare(self.opened(theirs.key, data), theirs, at, source, only_ask=call.only_ask)
             return self._carried_out(theirs.key, decision, at, same)
 
         return [(theirs.key, functools.partial(stored, theirs)) for theirs in call.digests]
@@ -309,7 +309,7 @@ class Host:
             data = self.store.read(key)
             if data is not None and not self._sealer().is_latest(data):
                 self._seal_anew(key)
-            return None if data is None else self._opened(key, data)
+            return None if data is None else self.opened(key, data)
         except Corrupt:
             self._observer.count("record_broken")
             return None
@@ -330,27 +330,6 @@ class Host:
         """Nothing is left to tell `owner` of this key."""
         self.store.change(key, lambda _: Change(None, unhint=(owner,)))
 
-    def singles(self, limit: int) -> list[Key]:
-        """Up to so many of the sessions that have only one owner, as far as the store can be read."""
-        try:
-            return [key for key, _ in self.store.hints(SINGLE, limit)]
-        except (ShardDown, StoreRefused):
-            return []
-
-    def unmark(self, key: Key) -> bool:
-        """Whether it is not single any more; somebody may have made it so again meanwhile."""
-
-        def doubled(data: bytes | None) -> Change:
-            record = self._opened(key, data)
-            single = record is not None and bool(mark(record, self.me))
-            return Change(not single, unhint=() if single else (SINGLE,))
-
-        try:
-            done: bool = self.store.change(key, doubled)
-        except (Corrupt, ShardDown, StoreRefused):
-            return False
-        return done
-
     def _swept(self, key: Key, at: Situation) -> Reply | None:
         """A record that does not decode is dropped when it is due; a sixteenth that is down waits for the next sweep."""
         try:
@@ -370,7 +349,7 @@ class Host:
 
     def _rule(self, key: Key, rule: Callable[[Record | None], Decision], at: Situation) -> Rule:
         def stored(data: bytes | None) -> Change:
-            return self._carried_out(key, rule(self._opened(key, data)), at)
+            return self._carried_out(key, rule(self.opened(key, data)), at)
 
         return stored
 
@@ -389,7 +368,7 @@ class Host:
         due, evict, marks = replica.due_at(record, at), replica.eviction(record), mark(record, self.me)
         return Change(result, data, due, evict, (*hint, *marks), unhint, self.bars.group(record))
 
-    def _opened(self, key: Key, data: bytes | None) -> Record | None:
+    def opened(self, key: Key, data: bytes | None) -> Record | None:
         """Unsealed and decoded, or the one of last time if its bytes are the same."""
         if data is None:
             return None

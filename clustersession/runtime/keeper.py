@@ -3,6 +3,7 @@ blackboard that the workers read. The node process and the simulation drive it."
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Iterable
@@ -19,8 +20,9 @@ from ..core.expiry import expire
 from ..core.membership import Table
 from ..core.node import Member, State, View
 from ..core.record import Key, Record
-from ..core.repair import SURVEYED_AT_ONCE, owes
-from ..errors import Corrupt
+from ..core.repair import SINGLE, SURVEYED_AT_ONCE, owes
+from ..errors import Corrupt, ShardDown, StoreFull, StoreRefused
+from .barred import DROPPED_EVERY_S
 from .board import Board, write_board
 from .contacts import Contacts
 from .host import Host
@@ -50,6 +52,7 @@ class Keeper:
         self.links = Links()
         self._contacts = Contacts(host.store, chance or random.Random(f"{me.identity} {me.incarnation}"))  # noqa: S311  (no secret)
         self._turn = self._present = 0
+        self._drop_hints_at = 0.0
         now = host.clock()
         former = host.board
         self.table: Table = membership.told_of(membership.new_table(me, now, seeking=seeking), former.members, now)
@@ -285,9 +288,19 @@ class Keeper:
     def sweep(self, limit: int) -> Operation[int]:
         """End what has expired and drop what is old, up to `limit` keys; how many were looked at."""
         self.host.bars.drop_old()
+        self._drop_hints(limit)
         count, overdue = self.host.sweep(limit)
         yield from expire(self.host.me, overdue)
         return count
+
+    def _drop_hints(self, limit: int) -> None:
+        """Now and then those of former members: who comes back after as long a time has nothing of what they are about."""
+        now = self.host.clock()
+        if now >= self._drop_hints_at:
+            known = {SINGLE, *self.table.others}
+            with contextlib.suppress(ShardDown, StoreFull, StoreRefused):
+                dropped = self.host.store.drop_hints(known, now - membership.FORGOTTEN_AFTER_S, limit)
+                self._drop_hints_at = now if dropped else now + DROPPED_EVERY_S
 
 
 def _takes_for_dead(said: Member, me: Member) -> bool:

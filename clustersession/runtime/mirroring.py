@@ -18,7 +18,7 @@ from ..core.effects import Operation, Outside, Wait
 from ..core.operations import Loaded, LoadOutcome, Unavailable
 from ..core.record import Record, touch_interval
 from ..core.values import decode_value, encode_value
-from ..errors import Corrupt, LateWrite, SessionUnavailable, SourceError, SourceRefused, ValueNotSupported
+from ..errors import Corrupt, LateWrite, SessionTooLarge, SessionUnavailable, SourceError, SourceRefused, ValueNotSupported
 from ..sources.source import Legacy, LimitedSource
 from .adopting import AdoptingVisit
 from .mirrored import MIRROR, Mirror
@@ -107,8 +107,8 @@ class MirroringVisit(AdoptingVisit):
         there = yield Outside(lambda: adoption.read(engine, cookie))
         self._is_unread = isinstance(there, Unavailable | SourceRefused) and not adoption.source.keyless
         if isinstance(there, Legacy):
-            with suppress(ValueNotSupported):
-                if adoption.principal(engine, adoption.encoded(there)) == record.principal:
+            with suppress(ValueNotSupported, SessionTooLarge):
+                if adoption.principal(engine, adoption.encoded(engine, there)) == record.principal:
                     self._kept_under = cookie
 
     def _caught_up(self, mirror: Mirror) -> Operation[None]:
@@ -151,7 +151,7 @@ class MirroringVisit(AdoptingVisit):
             self._unknown(self._outcome)
             return
         if before is not None:
-            yield from end_session(self._engine, before.key, before.placement)
+            yield from end_session(self._engine, before.key, before.placement, anonymous=before.record.principal is None)
         if isinstance(self._outcome, Loaded):
             self._mirror = Mirror.of(self._outcome.record)
             self._behind = self._mirror is None

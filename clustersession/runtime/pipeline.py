@@ -194,7 +194,7 @@ class Visit:
             self._refuse_late({"": None})
         if stored is not None:
             self._deleted = True
-            yield from end_session(self._engine, stored.key, stored.placement)
+            yield from end_session(self._engine, stored.key, stored.placement, anonymous=stored.record.principal is None)
             yield from self._old_ends(stored.record)
         elif type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = ticket is not None

@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Final
 
 from ..core.effects import Operation, Wait
-from ..core.operations import Loaded, Lost, Saved, Unavailable, create, first_record, found_anywhere, save
+from ..core.operations import Loaded, Unavailable, first_record, found_anywhere, put
 from ..core.record import Key, Lifetime, Patch, Record, live_items
 from ..core.session_id import STORE_KEY_BYTES
 from ..core.values import HIDDEN, decode_value, encode_value
@@ -55,19 +55,15 @@ class Memory:
     def log_out(self, engine: Engine, user: str, devices: Iterable[str], at: float) -> Operation[None]:
         """Remember that the user has logged out on these devices `at`, Unix s, or later. Raises `SessionUnavailable`."""
         key, names = self._not_before(user), set(devices)
+
+        def later(held: Record) -> Patch:
+            return patch(engine, _logouts(live_items(held), names, at), None)
+
         for again in range(TRIES_AGAIN + 1):
             if again:
                 yield Wait(AGAIN_S)  # one of its owners may be handing over all it has just now
-            outcome = yield from found_anywhere(engine.cluster(), key)
-            if isinstance(outcome, Loaded):
-                change = patch(engine, _logouts(live_items(outcome.record), names, at), None)
-                saved = yield from save(engine.cluster(), key, outcome.placement, change)
-            elif isinstance(outcome, Lost):
-                first = self._lasting(engine, key, patch(engine, _logouts({}, names, at), None))
-                saved = yield from create(engine.cluster(), key, first)
-            else:
-                continue
-            if isinstance(saved, Saved):
+            first = self._lasting(engine, key, patch(engine, _logouts({}, names, at), None))
+            if (yield from put(engine.cluster(), key, first, later)):
                 return
         raise SessionUnavailable("that cookies of before are over could not be stored")
 

@@ -78,7 +78,8 @@ def _word(outcome: LoadOutcome, items: Mapping[str, bytes]) -> str:
 def copied(engine: Engine, adoption: Adoption, trace: Trace, sent: str | None) -> Operation[None]:
     """After the app: the copy follows the old session. `sent`: the old cookie that goes out, "" if it is deleted."""
     if trace.key is not None and trace.copy is not None and sent == "":
-        yield from end(engine.cluster(), trace.key, _placement(trace.copy), ENDED)
+        nobodys = trace.copy.principal is None
+        yield from end(engine.cluster(), trace.key, _placement(trace.copy), ENDED, anonymous=nobodys)
     cookie = trace.cookie if sent is None else sent
     found = (yield from _read(engine, adoption, cookie)) if cookie else None
     if found is None:

@@ -180,9 +180,11 @@ def rotate_session(
     return Stored(token, key, outcome.record, outcome.saved)
 
 
-def end_session(engine: Engine, key: Key, placement: Placement, reason: str = LOGOUT) -> Operation[None]:
+def end_session(
+    engine: Engine, key: Key, placement: Placement, reason: str = LOGOUT, *, anonymous: bool = False
+) -> Operation[None]:
     """Raises `SessionUnavailable` if no two nodes took the tombstone; it then waits wherever it could be left."""
-    outcome = yield from end(engine.cluster(), key, placement, reason)
+    outcome = yield from end(engine.cluster(), key, placement, reason, anonymous=anonymous)
     if isinstance(outcome, EndedBy):
         engine.count("session_ended")
         return
@@ -212,7 +214,8 @@ def end_emptied(engine: Engine, stored: Stored) -> Operation[bool]:
     """End a session of which a request leaves nothing; False if another request has written to it meanwhile, or if an owner
     gave no answer. Raises `LateWrite` and `SessionUnavailable`."""
     _, version = stored.floor
-    outcome = yield from end_unwritten(engine.cluster(), stored.key, stored.placement, version, EMPTIED)
+    nobodys = stored.record.principal is None
+    outcome = yield from end_unwritten(engine.cluster(), stored.key, stored.placement, version, EMPTIED, anonymous=nobodys)
     match outcome:
         case None:
             return False

@@ -81,7 +81,14 @@ _NODE = Group(
             "10.0.0.3:10060",
             "Where the peers reach this host, if that is not where it listens. Without a port: that of LISTEN.",
         ),
-        Setting("ZONE", TEXT, "zone", "none", "eu-west-1a", "Its failure domain: a backup is placed in another zone, or brought there within minutes after a death."),
+        Setting(
+            "ZONE",
+            TEXT,
+            "zone",
+            "none",
+            "eu-west-1a",
+            "Its failure domain: a backup is placed in another zone, or brought there within minutes after a death.",
+        ),
         Setting(
             "ADMIN_LISTEN",
             or_none(address(ADMIN_PORT), "off"),

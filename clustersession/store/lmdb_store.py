@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -120,6 +121,21 @@ class LmdbStore:
     def hint_count(self, owner: str) -> int:
         prefix = hint_prefix(owner)
         return sum(rows.number_of(self._reading(n, lambda txn: txn.get(prefix))) for n in range(SHARDS))
+
+    def drop_hints(self, known: Collection[str], before: float, limit: int) -> int:
+        prefixes, dropped = frozenset(map(hint_prefix, known)), 0
+        for number in range(SHARDS):
+            if dropped >= limit:
+                break
+            old = functools.partial(shard.old_hints, known=prefixes, before=before, limit=limit - dropped)
+            dropped += self._hints_dropped(number, old)
+        return dropped
+
+    def _hints_dropped(self, number: int, old: shard.OldHints) -> int:
+        with contextlib.suppress(ShardDown):  # one that is stuck must not hold up the others
+            if self._reading(number, old):
+                return self._writing(number, lambda env, _: shard.drop_hints(env, old))
+        return 0
 
     def due(self, now: float, limit: int) -> list[bytes]:
         return self._shared_out(functools.partial(shard.due, until=rows.due_until(now)), limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from ..errors import ClusterSessionError, StoreFull
@@ -105,8 +105,10 @@ class MemoryStore:
             data = decided.data
             if isinstance(data, bytes):
                 self._put(key, held, _Entry(data, standing(decided.due, decided.evict, decided.group)))
-            elif data is None and held is not None:
-                self._remove(key)
+            elif data is None:
+                if held is not None:
+                    self._remove(key)
+                self._unhint_all(key)
             for owner in decided.unhint:
                 self._unhint(owner, key)
             for owner in decided.hint:
@@ -153,8 +155,7 @@ class MemoryStore:
             )
         for key in victims:
             self._remove(key)
-            for owner in list(self._hints):
-                self._unhint(owner, key)
+            self._unhint_all(key)
 
     def _remove(self, key: bytes) -> None:
         self._unindex(key, self._entries.pop(key))
@@ -182,6 +183,10 @@ class MemoryStore:
             if not hinted:
                 del self._hints[owner]
 
+    def _unhint_all(self, key: bytes) -> None:
+        for owner in list(self._hints):
+            self._unhint(owner, key)
+
     def hints(self, owner: str, limit: int) -> list[tuple[bytes, float]]:
         with self._lock:
             hinted = self._hints.get(owner)
@@ -189,6 +194,14 @@ class MemoryStore:
 
     def hint_count(self, owner: str) -> int:
         return len(self._hints.get(owner, ()))
+
+    def drop_hints(self, known: Collection[str], before: float, limit: int) -> int:
+        with self._lock:
+            others = [(owner, hinted) for owner, hinted in self._hints.items() if owner not in known]
+            old = [(owner, key) for owner, hinted in others for key, at in hinted.items() if at < before][: max(limit, 0)]
+            for owner, key in old:
+                self._unhint(owner, key)
+        return len(old)
 
     def due(self, now: float, limit: int) -> list[bytes]:
         with self._lock:

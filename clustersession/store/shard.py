@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import lmdb
@@ -15,6 +15,7 @@ from .rows import HEAD_SIZE, KEY_SIZE
 from .space import PAGE, Room, Space
 
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
+OldHints: TypeAlias = Callable[[Txn], list[tuple[bytes, bytes]]]
 
 _EVICTED_AT_ONCE: Final = 2  # each may be in other pages, and every page that is touched is written anew
 _EVICTED_MAX: Final = 64
@@ -99,9 +100,11 @@ def _changed(txn: Txn, key: bytes, rule: Rule, now: Callable[[], float], limits:
     decided = rule(None if row is None else row[HEAD_SIZE:])
     if isinstance(decided.data, bytes):
         grows = _put(txn, key, row, decided, decided.data, limits, freed)
-    elif decided.data is None and row is not None:
-        _remove(txn, key, row)
-        _count(txn, rows.COUNT, -1)
+    elif decided.data is None:
+        if row is not None:
+            _remove(txn, key, row)
+            _count(txn, rows.COUNT, -1)
+        _unhint_all(txn, [key])
     for owner in decided.unhint:
         _unhint(txn, rows.hint_prefix(owner), key)
     for owner in decided.hint:
@@ -164,6 +167,13 @@ def _unhint(txn: Txn, prefix: bytes, key: bytes) -> None:
         _count(txn, prefix, -1)
 
 
+def _unhint_all(txn: Txn, keys: Sequence[bytes]) -> None:
+    """What is gone has nothing left to tell."""
+    for prefix in list(_hint_prefixes(txn)):
+        for key in keys:
+            _unhint(txn, prefix, key)
+
+
 def _check_room(before: int, after: int, size: int, limits: Room, freed: int | None, *, evictable: bool) -> None:
     """Whether `size` bytes may take the pages in use from `before` to `after`: gaps in pages there are may always be filled."""
     if after <= before or after < limits.soft:
@@ -205,12 +215,10 @@ def _evict(txn: Txn, wanted: int, sparing: bytes) -> int:
         freed += len(row)
         if freed >= wanted or len(victims) == _EVICTED_AT_ONCE:
             break
-    hinted = list(_hint_prefixes(txn)) if victims else []
     for key, row in victims:
         _remove(txn, key, row)
-        for prefix in hinted:
-            _unhint(txn, prefix, key)  # there is nothing left to tell
     if victims:
+        _unhint_all(txn, [key for key, _ in victims])
         _count(txn, rows.COUNT, -len(victims))
     return freed
 
@@ -248,6 +256,28 @@ def hints(txn: Txn, prefix: bytes, limit: int) -> list[tuple[bytes, float]]:
             if len(found) == limit:
                 break
     return found
+
+
+def old_hints(txn: Txn, known: Collection[bytes], before: float, limit: int) -> list[tuple[bytes, bytes]]:
+    """Of up to `limit` hints under other prefixes than the `known` ones those that were left before: prefix and key."""
+    found: list[tuple[bytes, bytes]] = []
+    looked_at = 0
+    for prefix in _hint_prefixes(txn):
+        if prefix not in known:
+            some = hints(txn, prefix, limit - looked_at)
+            looked_at += len(some)
+            found += [(prefix, key) for key, at in some if at < before]
+    return found
+
+
+def drop_hints(env: lmdb.Environment, old: OldHints) -> int:
+    """Takes back what `old` finds; how many."""
+    with env.begin(write=True) as txn:
+        found = old(txn)
+        for prefix, key in found:
+            _unhint(txn, prefix, key)
+        txn.commit()
+    return len(found)
 
 
 def due(txn: Txn, until: bytes, limit: int) -> list[bytes]:

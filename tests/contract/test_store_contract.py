@@ -226,11 +226,35 @@ def test_hint_and_unhint_at_once(store: Store) -> None:
     assert store.hint_count("b") == 1
 
 
-def test_hints_outlive_the_data(store: Store) -> None:
-    """Deleting data leaves its hints: whoever deletes says whom there is nothing to tell any more."""
-    store.change(KEY, lambda _: Change(None, b"x", hint=("b",)))
-    store.change(KEY, lambda _: Change(None, None))
-    assert store.hinted("b", KEY)
+def test_hints_go_with_the_data(store: Store) -> None:
+    """Those of a key that is deleted, whoever they are for; not those of others, nor one that is left just then."""
+    near = KEY[:-1] + bytes([KEY[-1] ^ 1])
+    for at in (KEY, near):
+        store.change(at, lambda _: Change(None, b"x", hint=("b", "c", "")))
+    store.change(KEY, lambda _: Change(None, None, hint=("c",), unhint=("c",)))
+    assert [store.hinted(owner, KEY) for owner in ("b", "c", "")] == [False, True, False]
+    assert [store.hint_count(owner) for owner in ("b", "c", "")] == [1, 2, 1]
+    assert store.change_each([(KEY, lambda _: Change(1, None)), (near, lambda _: Change(2, None))]) == [1, 2]
+    assert (store.stats().hints, store.stats().entries) == (0, 0)
+
+
+def test_old_hints_of_strangers_can_be_dropped(store: Store, clock: Clock) -> None:
+    """Those left before a time for owners that are not known, some at a time; what they are about stays."""
+    numbers = range(40)
+    for number in numbers:
+        store.change(key(number), lambda _: Change(None, b"x", hint=("b", "gone", "")))
+    clock.time += 100
+    store.change(key(50), lambda _: Change(None, b"x", hint=("gone",)))
+    assert store.drop_hints(("b", ""), 10_000.0, 100) == 0
+    pieces: list[int] = []
+    while not pieces or pieces[-1]:
+        pieces.append(store.drop_hints(("b", ""), 10_001.0, 16))
+        assert sum(pieces) <= len(numbers)
+    assert (sum(pieces), max(pieces) <= 16) == (40, True)
+    assert store.hints("gone", 100) == [(key(50), 10_100.0)]
+    assert (store.hint_count("b"), store.hint_count(""), store.stats().entries) == (40, 40, 41)
+    assert store.drop_hints((), 20_000.0, 1000) == 81
+    assert store.drop_hints((), 20_000.0, 0) == store.stats().hints == 0
 
 
 def test_board(store: Store) -> None:
@@ -372,7 +396,7 @@ def test_several_changes_in_one_place_delete_and_take_back(roomy: Store) -> None
     results = roomy.change_each([(at, lambda _, n=n: changes[n % 3]) for n, at in enumerate(near)])  # type: ignore[misc]
     assert results == [changes[n % 3].result for n in range(200)]
     assert (made.entries, made.hints, roomy.stats().entries) == (200, 400, 133)
-    assert (roomy.hint_count("b"), roomy.hint_count("c")) == (133, 133)
+    assert (roomy.hint_count("b"), roomy.hint_count("c")) == (133, 66)
     assert roomy.keys(None, 1000) == [at for n, at in enumerate(near) if n % 3]
     assert sorted(roomy.due(100.0, 1000)) == [at for n, at in enumerate(near) if n % 3 == 1]
 

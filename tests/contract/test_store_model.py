@@ -66,6 +66,8 @@ class Machine(RuleBasedStateMachine):
             self.group_of[key] = group
         elif data is None:
             self.data.pop(key, None)
+            for hinted in self.hints.values():
+                hinted.pop(key, None)
         for owner in unhint:
             self.hints[owner].pop(key, None)
         for owner in hint:
@@ -85,6 +87,13 @@ class Machine(RuleBasedStateMachine):
             expected.append(self.data.get(each[0], (None, 0.0))[0])
             self.changed(*each)
         assert seen == expected
+
+    @rule(known=owners, ago=st.floats(0, 300))
+    def drop_hints(self, known: tuple[str, ...], ago: float) -> None:
+        old = {(o, k) for o, hinted in self.hints.items() for k, at in hinted.items() if o not in known and at < self.time - ago}
+        assert self.store.drop_hints(known, self.time - ago, 1000) == len(old)
+        for owner, key in old:
+            del self.hints[owner][key]
 
     @rule(by=st.floats(0.1, 100))
     def time_passes(self, by: float) -> None:

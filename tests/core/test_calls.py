@@ -71,6 +71,7 @@ EXAMPLES: tuple[Message, ...] = (
     calls.Absorb(KEY, pointer()),
     calls.End(KEY, "logout", OWNERS, 3, 10.0),
     calls.End(KEY, "logout", ALONE),
+    calls.End(KEY, "logout", ALONE, anonymous=True),
     calls.LeaveHint(KEY, "b"),
     calls.Freeze(KEY, 2, 0.25),
     calls.Touch(KEY, 3.5),

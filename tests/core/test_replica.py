@@ -399,6 +399,32 @@ def test_a_put_is_answered_with_the_version_that_is_held_afterwards() -> None:
     assert decide(held, calls.Put(KEY, record(1, 8, ("b", "a"))), HERE, "b").reply == calls.Held(8)
 
 
+FIRST = record(1, 1, patches=(b"made it",))
+
+
+def test_two_first_records_of_one_history_are_not_the_same() -> None:
+    """Their stamps are equal whatever they hold, so nothing tells them apart later: the second one is no copy of the first."""
+    refused = Decision(calls.Conflict(1, ("a", "b")))
+    counted = FIRST.but(patches=(), counted={"n": (b"counted it",)})
+    for held in (FIRST, FIRST.but(version=7, patches=(b"made it", b"wrote")), counted):
+        assert decide(held, calls.Put(KEY, FIRST.but(patches=(b"another",))), HERE, "b") == refused
+        assert decide(held, calls.Put(KEY, FIRST.but(patches=(), counted={"n": (b"other one",)})), HERE, "b") == refused
+
+
+def test_a_first_record_that_comes_again_is_held() -> None:
+    """Its call was repeated, or another host finishes what its maker began; also after later writes."""
+    counted = FIRST.but(patches=(), counted={"n": (b"counted it",)})
+    for first in (FIRST, counted, FIRST.but(patches=())):
+        for held in (first, first.but(version=7, patches=(*first.patches, b"wrote"))):
+            assert decide(held, calls.Put(KEY, first), HERE, "b") == Decision(calls.Held(held.version), False, held)
+
+
+def test_only_a_first_record_is_known_by_what_made_it() -> None:
+    """Of later ones the version tells which is newer, and a merge may have forgotten ids."""
+    for new in (FIRST.but(version=2, patches=(b"x",)), FIRST.but(epoch=2, base=2, patches=(b"x",))):
+        assert isinstance(decide(FIRST, calls.Put(KEY, new), HERE, "b").reply, calls.Held)
+
+
 def test_an_end_is_never_overwritten_by_a_record() -> None:
     """Not by any epoch; who sends one learns of the end."""
     gone = calls.Gone("logout", 2.0, 1, ("a", "b"))

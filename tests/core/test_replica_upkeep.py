@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustersession.core.calls import Conflict, Done, EndHeld, Expire, Found, Gone, InUse, Later, NotMine
+from clustersession.core.calls import Absorb, Conflict, Done, End, EndHeld, Expire, Found, Gone, InUse, Later, NotMine
 from clustersession.core.comparing import compare
-from clustersession.core.record import Digest, Ending, Lifetime, Owners, Record, contents_of, digest, is_live
+from clustersession.core.record import SOMEBODY, Digest, Ending, Lifetime, Owners, Record, contents_of, digest, is_live
 from clustersession.core.replica import Decision, decide, due_at, eviction, sweep
 from clustersession.core.replica.ends import ALONE_AFTER_S, ASKED_AGAIN_S, BACKUP_EXPIRY_SLACK_S, TOMBSTONE_KEPT_S
 
@@ -53,7 +53,7 @@ def test_who_holds_nothing_but_is_an_owner_differs() -> None:
 def test_a_node_of_the_key_s_order_keeps_a_pointer_to_what_it_is_asked_about() -> None:
     """So that two histories that no owner connects meet there (finding F14)."""
     asked = compare(None, of(record(4, 5, ("b", "c"))), HERE, "b")
-    assert asked == (Decision(Done(), True, Record(4, 0, ("b", "c"), pointer=True, base=4, last_seen=NOW)), SAME)
+    assert asked == (Decision(Done(), True, told(4, ("b", "c"), principal=SOMEBODY)), SAME)
 
 
 def test_who_is_only_asked_keeps_nothing_and_yet_differs_where_it_knows_something() -> None:
@@ -76,7 +76,7 @@ def test_a_pointer_ranks_as_the_change_it_was_told_of() -> None:
     held = pointer(4, ("b", "c"))
     change = pending(6, 5, ("d", "b"), base=3)
     assert compare(held, of(change), HERE, "d") == (NOTHING, DIFFERENT)
-    assert compare(None, of(change), HERE, "d")[0].record == told(6, ("d", "b"), accepted=False, base=3)
+    assert compare(None, of(change), HERE, "d")[0].record == told(6, ("d", "b"), accepted=False, base=3, principal=SOMEBODY)
     followed = compare(held, of(change.but(base=4)), HERE, "d")[0].record
     assert followed == told(6, ("d", "b"), accepted=False, base=4)
     settled = compare(followed, of(record(6, 5, ("d", "b"))), HERE, "d")[0].record
@@ -259,11 +259,59 @@ def test_idle_sessions_are_due_when_their_idle_time_is_over() -> None:
 # --- eviction ----------------------------------------------------------------------------------------------------------------
 
 
+def first(*held: Record) -> list[Record]:
+    """Those that may go, in the order in which they do."""
+    return sorted((each for each in held if eviction(each) is not None), key=lambda each: eviction(each) or (9, 0.0))
+
+
 def test_anonymous_sessions_that_never_came_back_make_room_first() -> None:
-    """Then anonymous ones by their last use; who is logged in stays, and so do ends and pointers."""
-    never_back = record(created=50.0, last_seen=50.5)
-    came_back = record(created=50.0, last_seen=70.0)
-    assert eviction(never_back) == (0, 50.0)
-    assert eviction(came_back) == (1, 70.0)
-    for stays in (record(principal="u"), tombstone(), pointer()):
-        assert eviction(stays) is None
+    """Then anonymous ones by their last use; who is logged in stays."""
+    old, newer = record(created=50.0, last_seen=50.5), record(created=60.0, last_seen=60.5)
+    came_back, again = record(created=40.0, last_seen=70.0), record(created=40.0, last_seen=80.0)
+    assert first(again, record(principal="u", created=1.0), came_back, newer, old) == [old, newer, came_back, again]
+
+
+def test_what_is_left_of_anonymous_sessions_makes_room_too() -> None:
+    """Or whoever begins sessions and leaves them fills a store for 25 hours. First what nobody misses: an end that time alone
+    would bring again, the way to a session that is elsewhere. Other ends count as sessions that never came back."""
+    expired = tombstone(ended=Ending("expired: idle", 90.0))
+    way, live, logout = pointer(last_seen=91.0), record(created=80.0, last_seen=80.5), tombstone(at=85.0)
+    came_back = record(created=10.0, last_seen=20.0)
+    assert first(came_back, logout, live, way, expired) == [expired, way, live, logout, came_back]
+
+
+@pytest.mark.parametrize("whose", ["u", "\0adoption"])
+def test_nothing_of_a_user_makes_room(whose: str) -> None:
+    """Nor do records of our own: an end, however it came, stays as long as a copy may come back."""
+    live = record(principal=whose, created=1.0, lifetime=Lifetime(None, NOW - 1))
+    logout, expiry = decide(live, End(KEY, "logout", ("a", "b"), 1), HERE, None), sweep(live.but(owners=("a", None)), HERE)
+    left = [each.record for each in (logout, expiry) if each.record is not None and each.record.ended is not None]
+    assert len(left) == 2
+    assert first(live, *left, pointer(principal=whose)) == []
+
+
+def test_an_end_of_what_was_not_held_stays_unless_it_is_known_to_be_nobody_s() -> None:
+    """The host may have lost the session's copy; the coordinator says what it knows."""
+    unknown = decide(None, End(KEY, "logout", ("a", "b"), 1), HERE, None).record
+    anonymous = decide(None, End(KEY, "logout", ("a", "b"), 1, anonymous=True), HERE, None).record
+    assert unknown is not None
+    assert anonymous is not None
+    assert first(unknown, anonymous) == [anonymous]
+    other = record(1, 3, principal="u")
+    for mine, theirs in ((other, unknown), (unknown, other), (unknown.but(epoch=3), other), (other, unknown.but(epoch=3))):
+        met = decide(mine, Absorb(KEY, theirs), HERE, "b").record
+        assert first(*([met] if met else [])) == []
+
+
+def test_a_way_of_which_nobody_knows_whose_it_leads_to_goes_last() -> None:
+    """It was made of a digest. One that is known to be a user's stays, and so does one that has the last copy."""
+    unknown = compare(None, of(record(4, 5, ("b", "c"), created=1.0)), HERE, "b")[0].record
+    assert unknown is not None
+    came_back, known = record(created=10.0, last_seen=NOW), pointer(3, ("b", "c"), principal="u")
+    assert first(unknown, came_back, known, RETAINED) == [came_back, unknown]
+    followed = compare(known, of(record(4, 9, ("c", "d"))), HERE, "d")[0].record
+    assert followed is not None
+    assert first(followed) == []
+    ended_here = decide(unknown, End(KEY, "logout", ("b", "c"), 4), HERE, None).record
+    assert ended_here is not None
+    assert first(ended_here) == [], "it may have been a user's"

@@ -45,9 +45,9 @@ class Numbers:
 class Fixture:
     """A host `a` and what it stands on."""
 
-    def __init__(self, *, store: Store | None = None, session_bytes_max: int = 1000) -> None:
+    def __init__(self, *, store: Store | None = None, session_bytes_max: int = 1000, bytes_max: int | None = None) -> None:
         self.clock, self.counters = Clock(), Counters()
-        self.store: Store = store or MemoryStore(now=self.clock)
+        self.store: Store = store or MemoryStore(now=self.clock, bytes_max=bytes_max)
         self.host = Host(
             "a",
             self.store,

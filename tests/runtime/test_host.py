@@ -23,6 +23,7 @@ from clustersession.runtime.board import EMPTY, NAME, Board, decode_board, write
 from clustersession.runtime.cache import BoundedCache
 from clustersession.runtime.host import AT_REST
 from clustersession.runtime.keys import CurrentSealer
+from clustersession.runtime.singles import unmark
 from clustersession.store.memory import MemoryStore
 
 from ..core.records import KEY, item, member, patch, pointer, record, tombstone
@@ -55,11 +56,11 @@ def test_a_session_with_one_owner_is_marked_until_it_has_two(at: Fixture) -> Non
     at.host.handle(calls.Put(KEY, record(1, owners=("a", None))))
     at.host.handle(calls.Put(KEY2, LIVE))
     assert [key for key, _ in at.store.hints(SINGLE, 9)] == [KEY]
-    assert not at.host.unmark(KEY)
+    assert not unmark(at.host, KEY)
     assert at.store.hint_count(SINGLE) == 1
     at.host.handle(calls.Promote(KEY, 1, ("a", "b"), None))
-    assert at.host.unmark(KEY)
-    assert at.host.unmark(KEY3)
+    assert unmark(at.host, KEY)
+    assert unmark(at.host, KEY3)
     assert at.store.hint_count(SINGLE) == 0
 
 
@@ -298,6 +299,31 @@ def test_a_sweep_says_what_has_to_be_ended_with_its_other_owner(at: Fixture) -> 
         assert at.host.sweep(10) == (len(expected), expected)
 
 
+def test_visitors_who_come_and_go_do_not_keep_a_user_out() -> None:
+    """However many sessions of nobody have ended within a day, a login finds room; the logout of a user stays."""
+    at, life = Fixture(bytes_max=40_000), Lifetime(60.0)
+    clock = at.clock
+    at.board(member("a"))
+    at.host.handle(calls.Put(b"logged out".ljust(16), record(owners=("a", None), principal="u", lifetime=life)))
+    at.host.handle(calls.End(b"logged out".ljust(16), "logout", ("a", None), 1))
+    refused = 0
+    for hour in range(20):
+        for visitor in range(20):
+            key = f"{hour} {visitor}".encode().ljust(16)
+            new = record(owners=("a", None), lifetime=life, created=clock.now, last_seen=clock.now)
+            refused += at.host.handle(calls.Put(key, new)) != calls.Held(1)
+        clock.now += 3600
+        at.board(member("a"), tick=clock.now)
+        while at.host.sweep(10)[0]:
+            pass
+    login = record(owners=("a", None), principal="u", created=clock.now, last_seen=clock.now)
+    assert (refused, at.host.handle(calls.Put(KEY, login))) == (0, calls.Held(1))
+    assert at.store.stats().entries < 300, "all of them would have fitted"
+    logged_out = at.host.record(b"logged out".ljust(16))
+    assert logged_out is not None
+    assert logged_out.ended is not None
+
+
 def test_a_hint_that_has_nothing_to_tell_can_be_dropped(at: Fixture) -> None:
     """The record stays as it is."""
     at.hold(KEY, LIVE, "b", "c")
@@ -434,7 +460,7 @@ def test_calls_of_one_message_are_carried_out_each_by_itself(at: Fixture) -> Non
         )
     )
     assert not at.store.hinted("b", KEY)
-    assert at.host.record(b"4" * 16) == pointer(5, ("b", "c"), 0, last_seen=at.clock.now, created=0.0)
+    assert at.host.record(b"4" * 16) == pointer(5, ("b", "c"), 0, last_seen=at.clock.now, created=0.0, principal="")
     assert at.host.record(KEY2) == record(1, 7)
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import pytest
 
 from clustersession.core import calls
 from clustersession.core.effects import Ask, Operation, Wait
+from clustersession.core.membership import FORGOTTEN_AFTER_S
 from clustersession.core.node import Member, State
 from clustersession.core.record import Record, live_items
+from clustersession.core.repair import SINGLE
 from clustersession.core.upkeep import Heard, Silent
+from clustersession.errors import ShardDown, StoreFull, StoreRefused
 from clustersession.ports import Store
+from clustersession.runtime.barred import DROPPED_EVERY_S
 from clustersession.runtime.board import NAME
 from clustersession.runtime.host import Host
 from clustersession.runtime.keeper import Keeper
+from clustersession.store.memory import MemoryStore
 from clustersession.testing.simulated import World
 
 from ..core.records import KEY, member, patch, record, tombstone
@@ -470,3 +476,49 @@ def test_a_write_is_known_to_both_after_a_heartbeat_although_its_coordinator_die
     assert held(b) == held(a)
     assert live_items(held(b)) == {"x": b"2"}
     assert a.fixture.store.hint_count("b") == 0
+
+
+def test_hints_for_who_is_forgotten_are_dropped() -> None:
+    """It has been away for longer than it may be with its files. Some at each sweep; those of members stay, and so do the marks
+    of sessions with one owner."""
+    node, b = Node(), Node(B)
+    met(node, b)
+    for number in range(10):
+        key = bytes([16 * number]) * 16
+        node.fixture.hold(key, record(2, owners=("a", "b")), "b", "given up", SINGLE)
+    node.clock.now += FORGOTTEN_AFTER_S - 1
+    node.keeper.after_beat("b", node.clock(), Heard(B, (), told_all=False))
+    run(node, node.keeper.sweep(4))
+    assert node.fixture.store.hint_count("given up") == 10
+    left = []
+    for _ in range(4):
+        node.clock.now += DROPPED_EVERY_S
+        node.keeper.after_beat("b", node.clock(), Heard(B, (), told_all=False))
+        for _ in range(3):
+            run(node, node.keeper.sweep(4))
+            left.append(node.fixture.store.hint_count("given up"))
+    assert (left[0], left[-1]) == (6, 0)
+    assert left == sorted(left, reverse=True)
+    assert [node.fixture.store.hint_count(owner) for owner in ("b", SINGLE)] == [10, 10]
+
+
+@pytest.mark.parametrize("failure", [ShardDown(3, None), StoreFull("full"), StoreRefused("gone")])
+def test_hints_that_cannot_be_dropped_wait_for_the_next_sweep(failure: Exception) -> None:
+    """And the rest of the sweep goes on."""
+
+    class Failing(MemoryStore):
+        fails = True
+
+        def drop_hints(self, known: Collection[str], before: float, limit: int) -> int:
+            if self.fails:
+                raise failure
+            return super().drop_hints(known, before, limit)
+
+    clock = Clock()
+    store = Failing(now=clock)
+    node = Node(clock=clock, store=store)
+    node.fixture.hold(KEY, record(2, owners=("a", "b")), "given up")
+    clock.now += 2 * FORGOTTEN_AFTER_S
+    for store.fails in (True, False):
+        assert run(node, node.keeper.sweep(4)) == 0
+        assert store.hint_count("given up") == int(store.fails)

@@ -155,7 +155,7 @@ def no_hints(patch: pytest.MonkeyPatch) -> None:
 def end_at_one_owner(patch: pytest.MonkeyPatch) -> None:
     """A logout is acked when one owner has the tombstone; the other one will hear of it."""
 
-    def end(cluster: Cluster, key: bytes, placement: Placement, reason: str, grace: float | None = None) -> Any:
+    def end(cluster: Cluster, key: bytes, placement: Placement, reason: str, grace: float | None = None, **_: Any) -> Any:
         for owner in placement.owners:
             if owner is not None:
                 reply = yield Ask(owner, calls.End(key, reason, placement.owners, placement.epoch, grace))

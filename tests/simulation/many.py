@@ -60,7 +60,8 @@ class Job(NamedTuple):
         parts.append(f"--schedule {self.schedule!r}")
         if self.kinds:
             parts.append(f"--kinds {','.join(self.kinds)!r}")
-        parts += [f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes), ("zones", self.zones)) if value]
+        numbers = ("users", self.users), ("nodes", self.nodes), ("zones", self.zones)
+        parts += [f"--{name} {value}" for name, value in numbers if value]
         if self.faults is not None:
             parts.append(f"--faults {','.join(map(str, self.faults)) or 'none'}")
         if self.plain:

@@ -187,6 +187,20 @@ def test_stopped_thread_of_this_process(place: Path) -> None:
     store.close()
 
 
+def test_hints_are_dropped_beside_one_that_is_stuck(place: Path) -> None:
+    """Its own stay until it moves again."""
+    store = opened(place, lock_s=0.05)
+    for number in range(16):
+        store.change(bytes([number << 4]) + bytes(15), lambda _: Change(None, b"x", hint=("gone",)))
+
+    def inner(_: bytes | None) -> Change:
+        return Change(store.drop_hints((), 1e12, 100))
+
+    assert (store.change(STUCK, inner), store.hint_count("gone")) == (15, 1)
+    assert (store.drop_hints((), 1e12, 100), store.hint_count("gone")) == (1, 0)
+    store.close()
+
+
 def test_busy_is_not_down(store: LmdbStore, place: Path, act: Actors, heard: Heard) -> None:
     """A sixteenth that is busy all the time, but moves, never counts as down."""
     actor = act("count", place, STUCK.hex(), 4000)

@@ -1,6 +1,6 @@
 """The multi-step rules of a request: load, save, create, end, rotate. The only home of failover order and copy count."""
 
-from .adopting import Claim, adopt, adopted_before, first_record, found_anywhere, kept, stored_once
+from .adopting import Claim, adopt, adopted_before, first_record, found_anywhere, kept, put, stored_once
 from .ending import end, end_unwritten
 from .loading import load, vouched
 from .outcome import (
@@ -62,6 +62,7 @@ __all__ = [
     "kept",
     "load",
     "new_record",
+    "put",
     "rotate",
     "save",
     "sessions_of",

@@ -6,15 +6,17 @@ remembers until the end of the adoption that this was done: whatever becomes of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from .. import calls
 from ..effects import Operation
 from ..placement import choose_backup
 from ..record import Key, Lifetime, Owners, Patch, Record, patched
 from .loading import load
+from .moving import completed
 from .outcome import Cluster, Ended, Loaded, LoadOutcome, Lost, Saved, Target, Unavailable
-from .saving import create, new_owners
+from .saving import create, new_owners, save
 
 ADOPTED_BEFORE: Final = "adopted before"
 
@@ -74,6 +76,18 @@ def stored_once(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOut
     return (yield from kept(cluster, key, record)) if isinstance(found, Lost) else found
 
 
+def put(cluster: Cluster, key: Key, record: Record, change: Callable[[Record], Patch]) -> Operation[bool]:
+    """Write to the record under `key` what `change` makes of it; `record` is what there is from now on if there was none."""
+    outcome = yield from found_anywhere(cluster, key)
+    if isinstance(outcome, Lost):
+        if isinstance((yield from create(cluster, key, record)), Saved):
+            return True
+        outcome = yield from found_anywhere(cluster, key)  # another may have stored the first one meanwhile
+    if not isinstance(outcome, Loaded):
+        return False
+    return isinstance((yield from save(cluster, key, outcome.placement, change(outcome.record))), Saved)
+
+
 def first_record(
     cluster: Cluster, key: Key, *, now: float, patch: Patch, created: float, lifetime: Lifetime, shared: bool = True
 ) -> Record:
@@ -96,4 +110,18 @@ def kept(cluster: Cluster, key: Key, record: Record) -> Operation[LoadOutcome]:
         epoch, owners = saved.placement
         return Loaded(record.but(epoch=epoch, owners=owners))
     meanwhile = yield from found_anywhere(cluster, key)
+    if isinstance(meanwhile, Loaded) and not meanwhile.superseded:
+        return (yield from _on_both(cluster, key, meanwhile))
     return saved if isinstance(meanwhile, Lost) else meanwhile
+
+
+def _on_both(cluster: Cluster, key: Key, meanwhile: Loaded) -> Operation[LoadOutcome]:
+    """Whoever stored it may not have come to its backup yet, and never come there."""
+    match (yield from completed(cluster, key, meanwhile.record)):
+        case calls.Gone() as gone:
+            return Ended(gone.reason)
+        case (_, Record() as record):
+            return Loaded(record) if record.ended is None else Ended(record.ended.reason)
+        case (_, None):
+            return (yield from found_anywhere(cluster, key))
+    return meanwhile  # as it can be read, but not moved now

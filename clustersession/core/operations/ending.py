@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from .. import calls
 from ..effects import Ask, AskAll, Operation, Tell
 from ..placement import choose_backup
@@ -14,11 +16,14 @@ from .outcome import Cluster, Ended, EndedBy, EndOutcome, Placement, Unavailable
 TRIES_MAX: Final = 4
 
 
-def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None) -> Operation[EndOutcome]:
-    """Acked when every owner of the highest epoch seen holds the tombstone: two nodes, or one if there is no other."""
-    walk = _Walk(placement)
+def end(
+    cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None, *, anonymous: bool = False
+) -> Operation[EndOutcome]:
+    """Acked when every owner of the highest epoch seen holds the tombstone: two nodes, or one if there is no other.
+    `anonymous`: it is known to be no user's."""
+    walk, call = _Walk(placement), calls.End(key, reason, placement.owners, placement.epoch, grace, anonymous=anonymous)
     for _ in range(TRIES_MAX):
-        yield from _tell_owners(cluster, key, walk, reason, grace)
+        yield from _tell_owners(cluster, walk, call)
         failed = [owner for owner in walk.owners() if owner not in walk.holders]
         if not failed and len(walk.owners()) == 1 and not walk.alone:
             yield from _second_holder(cluster, key, walk)
@@ -28,7 +33,7 @@ def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: fl
             return EndedBy(len(walk.owners()))
         survivors = [owner for owner in walk.owners() if owner in walk.holders]
         if not survivors:
-            yield from _left_everywhere(cluster, key, walk, reason)
+            yield from _left_everywhere(cluster, walk, call)
             return Unavailable(f"no owner of the session could be told to end it ({', '.join(failed)})")
         yield Ask(survivors[0], calls.LeaveHint(key, failed[0]))
         result = yield from moved(cluster, key, walk.placement.epoch, survivors[0], failed[0])
@@ -39,7 +44,7 @@ def end(cluster: Cluster, key: Key, placement: Placement, reason: str, grace: fl
 
 
 def end_unwritten(
-    cluster: Cluster, key: Key, placement: Placement, version: int, reason: str
+    cluster: Cluster, key: Key, placement: Placement, version: int, reason: str, *, anonymous: bool = False
 ) -> Operation[EndOutcome | Ended | None]:
     """End it only if nothing was written since `version`, else None: the backup is closed first, as in a rotation, so that
     no write is acked that this would undo."""
@@ -47,7 +52,7 @@ def end_unwritten(
     reply = yield Ask(backup or master, calls.End(key, reason, placement.owners, epoch, None, version))
     match reply:
         case calls.EndHeld():
-            return (yield from end(cluster, key, placement, reason))
+            return (yield from end(cluster, key, placement, reason, anonymous=anonymous))
         case calls.Gone():
             return Ended(reply.reason)
     return None
@@ -81,7 +86,7 @@ class _Walk:
                     self.holders |= {owner for owner in after.owners if owner is not None}
 
 
-def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: float | None) -> Operation[None]:
+def _tell_owners(cluster: Cluster, walk: _Walk, call: calls.End) -> Operation[None]:
     """Until nobody names owners of a higher epoch that were not told."""
     asked: set[str] = set()
     for _ in range(TRIES_MAX):
@@ -89,7 +94,7 @@ def _tell_owners(cluster: Cluster, key: Key, walk: _Walk, reason: str, grace: fl
         if not todo:
             return
         asked |= set(todo)
-        call = calls.End(key, reason, walk.placement.owners, walk.placement.epoch, grace)
+        call = msgspec.structs.replace(call, owners=walk.placement.owners, epoch=walk.placement.epoch)
         replies = yield AskAll(tuple(Ask(owner, call) for owner in todo))
         for owner, reply in zip(todo, replies, strict=True):
             if isinstance(reply, calls.EndHeld):
@@ -115,9 +120,10 @@ def _settled(key: Key, walk: _Walk) -> Operation[None]:
         yield Tell(owner, calls.Settle(key, epoch, owners, 0))
 
 
-def _left_everywhere(cluster: Cluster, key: Key, walk: _Walk, reason: str) -> Operation[None]:
+def _left_everywhere(cluster: Cluster, walk: _Walk, call: calls.End) -> Operation[None]:
     """No owner reachable: the tombstone waits, as a hint for the owners, at every node that is."""
     epoch, owners = walk.placement
     nodes = [m.identity for m in cluster.view.members.values() if m.reachable and m.identity not in walk.owners()]
     if nodes:
-        yield AskAll(tuple(Ask(node, calls.End(key, reason, owners, epoch)) for node in nodes))
+        left = msgspec.structs.replace(call, owners=owners, epoch=epoch, grace=None)
+        yield AskAll(tuple(Ask(node, left) for node in nodes))

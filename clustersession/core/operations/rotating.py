@@ -65,7 +65,8 @@ def rotate(
     closed = yield from _closed(cluster, key, frozen, grace)
     ended: EndOutcome | Ended
     if isinstance(closed, Record):
-        ended = yield from end(cluster, key, Placement(closed.epoch, closed.owners), REASON, grace)
+        owners, nobodys = Placement(closed.epoch, closed.owners), frozen.principal is None
+        ended = yield from end(cluster, key, owners, REASON, grace, anonymous=nobodys)
         if isinstance(ended, EndedBy):
             return Rotated(saved, record)
     else:

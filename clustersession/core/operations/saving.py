@@ -204,7 +204,8 @@ def new_owners(cluster: Cluster, key: Key) -> Owners:
 
 
 def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcome]:
-    """Store a new session here and on its backup, another backup if that one does not take it."""
+    """Store a new session here and on its backup, another backup if that one does not take it. Who else stores one under this key
+    at the same time meets it at the master, and is refused there."""
     master, backup = record.owners
     reply = yield Ask(master, calls.Put(key, record))
     if not isinstance(reply, calls.Held):
@@ -213,6 +214,9 @@ def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcom
         reply = yield Ask(backup, calls.Put(key, record))
         if isinstance(reply, calls.Held):
             return Saved(Placement(record.epoch, record.owners), record.version, copies=2)
+        if isinstance(reply, calls.Conflict):
+            yield from _given_way(cluster, key, record, reply)
+            return Unavailable(f"{backup}: holds what another has stored")
         step = yield from _taken_over(cluster, key, record.epoch, master, backup)
     else:
         step = Placement(record.epoch, record.owners)
@@ -221,6 +225,15 @@ def create(cluster: Cluster, key: Key, record: Record) -> Operation[CreateOutcom
     return Unavailable(
         f"{backup} gave no answer, nor could another node take a copy" if step is None else "no second node can take a copy"
     )
+
+
+def _given_way(cluster: Cluster, key: Key, record: Record, refused: calls.Conflict) -> Operation[None]:
+    """The backup holds another's record, of which the master does not know any more. That one may have been acked."""
+    master, backup = record.owners
+    assert backup is not None
+    if (refused.epoch, refused.owners) == (record.epoch, record.owners):  # as they are now nothing puts one above the other
+        yield from moved(cluster, key, record.epoch, backup, master)
+    yield from taught(key, master, backup)
 
 
 def touch(cluster: Cluster, key: Key, placement: Placement) -> Operation[None]:

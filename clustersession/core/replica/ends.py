@@ -7,7 +7,7 @@ from typing import Final
 
 from ..absorb import owners_but
 from ..calls import Conflict, Done, End, EndHeld, Expire, Found, InUse, Later, NotMine
-from ..record import Ending, Record, ended, expired, expires_at, is_live, is_over, without_grace
+from ..record import EXPIRED, SOMEBODY, Ending, Record, ended, expired, expires_at, is_live, is_over, without_grace
 from .decision import Decision, Situation, gone
 from .writes import TOUCH_STEP_S
 
@@ -33,7 +33,8 @@ def on_end(record: Record | None, call: End, at: Situation) -> Decision:
         return Decision(held, True, without_grace(record), hint=owners_but(record.owners, at.me))
     graced = call.grace is not None and record is not None and is_live(record)
     ending = Ending(call.reason, at.now, at.now + call.grace if graced and call.grace is not None else None)
-    known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now)
+    whose = None if call.anonymous else SOMEBODY
+    known = record or Record(call.epoch, 0, call.owners, created=at.now, last_seen=at.now, principal=whose)
     return Decision(EndHeld(known.epoch, known.owners), True, ended(known, ending), hint=owners_but(known.owners, at.me))
 
 
@@ -86,11 +87,19 @@ def due_at(record: Record, at: Situation) -> float:
 
 
 def eviction(record: Record) -> tuple[int, float] | None:
-    """Who goes first when the store is full: anonymous ones that never came back, then other anonymous ones."""
-    if not is_live(record) or record.principal is not None:
+    """Who goes first when the store is full, of what is certainly no user's: the ways to sessions that are elsewhere, and ends
+    that time would bring again; sessions that never came back, and other ends, which so push nobody else out; then the other
+    sessions. At last the ways to sessions of which nobody here knows whose they are. A last copy is never only a way."""
+    if record.pointer and record.items:
         return None
+    if record.pointer and record.principal in (None, SOMEBODY):
+        return (0 if record.principal is None else 3, record.last_seen)
+    if record.principal is not None:
+        return None
+    if record.ended is not None:
+        return (0 if record.ended.reason.startswith(EXPIRED) else 1, record.ended.at)
     came_back = record.last_seen > record.created + TOUCH_STEP_S
-    return (1, record.last_seen) if came_back else (0, record.created)
+    return (2, record.last_seen) if came_back else (1, record.created)
 
 
 def _slack(record: Record, at: Situation) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..absorb import absorb, owners_but
 from ..calls import Absorb, Absorbed, Conflict, Done, Held, Later, NotMine, Promote, Promoted, Put, Settle
-from ..record import Record, accepted, digest, same_history
+from ..record import Record, accepted, digest, made_by_another, same_history
 from .decision import Decision, Situation, gone
 
 
@@ -15,7 +15,8 @@ def on_put(record: Record | None, call: Put, at: Situation) -> Decision:
     if record is not None and new.ended is None:
         if record.ended is not None:
             return Decision(gone(record, record.ended, at))
-        if record.epoch > new.epoch or (record.epoch == new.epoch and record.owners != new.owners):
+        other_owners = record.epoch == new.epoch and record.owners != new.owners
+        if record.epoch > new.epoch or other_owners or made_by_another(new, record):
             return Decision(Conflict(record.epoch, record.owners))
         # based on an epoch older than mine, and not by one of its owners: a history that lost (finding F4)
         if record.epoch > new.base and not same_history(record, new):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clustersession.core import calls
-from clustersession.core.calls import Promote, Put, Settle
+from clustersession.core.calls import Absorb, Export, Promote, Put, Settle
 from clustersession.core.effects import Operation
 from clustersession.core.operations import (
     Cluster,
@@ -106,3 +106,40 @@ def test_a_new_session_that_has_ended_already_is_not_acked() -> None:
         if answer is ended_record:
             script = {**REPLACED, **script}
         assert isinstance(run(script).outcome, Unavailable)
+
+
+def test_who_meets_another_s_record_at_the_master_leaves_none() -> None:
+    """The backup is not asked: both would hold another one."""
+    played = run({("a", Put): [calls.Conflict(1, ("a", "e"))]})
+    assert played.outcome == Unavailable("a: conflict")
+
+
+def test_a_record_gives_way_to_another_s_on_its_backup() -> None:
+    """The master had lost that one. Of one history nothing tells which counts, so the backup goes on with a new one."""
+    theirs = promoted(NEW, ("e", "b"))
+    script: Script = {
+        ("a", Put): [HELD],
+        ("e", Put): [calls.Conflict(1, ("a", "e"))],
+        ("e", Promote): [theirs],
+        ("b", Put): [HELD],
+        ("e", Settle): [DONE],
+        ("b", Settle): [DONE],
+        ("e", Export): [calls.Exported(theirs.record)],
+        ("a", Absorb): [calls.Absorbed()],
+    }
+    played = run(script)
+    assert played.outcome == Unavailable("e: holds what another has stored")
+    assert played.calls(Promote) == [("e", Promote(KEY, 1, ("e", "b"), "a"))]
+    assert played.calls(Absorb) == [("a", Absorb(KEY, theirs.record, "e"))]
+
+
+def test_a_record_gives_way_to_a_later_history_on_its_backup() -> None:
+    """That one wins by its epoch wherever the two meet."""
+    later = record(4, 9, ("e", "c"))
+    script: Script = {
+        ("a", Put): [HELD],
+        ("e", Put): [calls.Conflict(4, ("e", "c"))],
+        ("e", Export): [calls.Exported(later)],
+        ("a", Absorb): [calls.Absorbed()],
+    }
+    assert isinstance(run(script).outcome, Unavailable)

@@ -65,7 +65,7 @@ def test_the_old_one_is_frozen_the_new_one_stored_and_the_old_one_ended() -> Non
     assert played.log[:5] == ["a Freeze", "a Put", f"{BACKUP} Put", "b End", "all a End, b End"]
     assert played.calls(Freeze) == [("a", Freeze(KEY, 3, FREEZE_S))]
     closing = ("b", End(KEY, "rotated", ("a", "b"), 3, None, OLD.version))
-    assert played.calls(End) == [closing, *((owner, End(KEY, "rotated", ("a", "b"), 3, None)) for owner in "ab")]
+    assert played.calls(End) == [closing, *((owner, End(KEY, "rotated", ("a", "b"), 3, anonymous=True)) for owner in "ab")]
 
 
 def test_the_new_session_begins_anew_with_what_the_old_one_held() -> None:
