@@ -76,7 +76,7 @@ class KnownBars:
     def against(self, key: Key, record: Record) -> bool:
         """Whether what has come here of a session has been ended by a bar."""
         user = record.principal
-        if not user or is_over(record) or not is_user(user) or self._store.board(VERSION) is None:
+        if not user or record.ended is not None or not is_user(user) or self._store.board(VERSION) is None:
             return False
         return any(bar.ends(key, record) for label in self.labels(user) for bar in self._under(label))
 
