@@ -30,7 +30,7 @@ class LifetimeChange(NamedTuple):
 
 
 class Session(Operations, Freshness, MutableMapping[str, Any]):
-    """Behaves as a dict with text keys. Ages are in seconds at the start of the request, None where unknown.
+    """Behaves as a dict with text keys. Ages are in seconds, None where unknown.
 
     `accessed` says whether the app has looked at it at all, `modified` whether it has set or deleted anything or said so
     itself; what is really saved is `changes()`. A stored value that cannot be decoded is missing to the app and left as
