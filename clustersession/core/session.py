@@ -6,11 +6,12 @@ place is encoded again and compared with what was loaded, so `session["cart"].ap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Literal, NamedTuple, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple
 
 from ..config import Limits
 from ..errors import ChangeAfterResponse, Corrupt, SessionTooLarge, ValueNotSupported, ValueTypeMismatch
+from .dict_like import DictLike
 from .edits import UNKNOWN_TYPE, Edit, Intent, Operations, applied, check_expected, check_type, edit_of, start_of
 from .freshness import Freshness
 from .values import HIDDEN, UNCHANGEABLE, check_depth, decode_value, encode_value, fingerprint, is_immutable, user_name
@@ -28,8 +29,8 @@ class LifetimeChange(NamedTuple):
     absolute_in_s: float | None
 
 
-class Session(Operations, Freshness, MutableMapping[str, Any]):
-    """Behaves as a dict with text keys. Ages are in seconds at the start of the request, None where unknown.
+class Session(Operations, Freshness, DictLike):
+    """Behaves as a dict with text keys. Ages are in seconds, None where unknown.
 
     `accessed` says whether the app has looked at it at all, `modified` whether it has set or deleted anything or said so
     itself; what is really saved is `changes()`. A stored value that cannot be decoded is missing to the app and left as
@@ -153,13 +154,6 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"<Session {self._handle or 'not stored'}: {', '.join(map(repr, self)) or 'empty'}>"
 
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self, **other}
-
-    def __ior__(self, other: Mapping[str, Any]) -> Self:
-        self.update(other)
-        return self
-
     def clear(self) -> None:
         """Delete every key, also those whose values cannot be decoded."""
         self._changing()
@@ -168,10 +162,6 @@ class Session(Operations, Freshness, MutableMapping[str, Any]):
         self._deleted |= self._items.keys() | self._edited().keys()
         if self._intent is not None:
             self._intent.drop_all()
-
-    def copy(self) -> dict[str, Any]:
-        """A dict of it, as shallow as dict's."""
-        return dict(self)
 
     # --- operations ------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,12 @@ class FlaskSession(RequestSession, SessionMixin):
         except LateWrite as error:
             raise HttpLateWrite(error) from None
 
+    def refresh(self) -> None:
+        try:
+            super().refresh()
+        except SessionUnavailable as error:
+            raise HttpSessionUnavailable(error) from None
+
     def saved(self, changes: Any, handle: str | None) -> None:
         modified = self.modified
         super().saved(changes, handle)

@@ -319,6 +319,17 @@ class StarletteSession(Operations, Freshness, dict[str, Any]):
         await self._inner.alock(name, lease_s=lease_s, wait_s=wait_s)
         self._show_anew()
 
+    def refresh(self) -> None:
+        """`arefresh`, in a route that is no coroutine."""
+        self._inner.refresh()
+        self._show_anew()
+
+    async def arefresh(self) -> None:
+        """Look again: show what is stored now, under what this request has changed; nothing if the session was ended
+        elsewhere. Raises `SessionUnavailable`. `RequestSession.refresh` says it all."""
+        await self._inner.arefresh()
+        self._show_anew()
+
     def _show_anew(self) -> None:
         dict.clear(self)
         self._mutable, self._filled = _NO_KEYS, False

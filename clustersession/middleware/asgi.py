@@ -10,6 +10,7 @@ from ..errors import ClusterSessionError, LateWrite, SessionUnavailable
 from ..runtime.engine import Engine
 from ..runtime.giving_up import UNHARMED, left_to_store, not_stored
 from ..runtime.headers import Header, SessionHeaders, is_plain, joined
+from ..runtime.looking_again import Watch
 from ..runtime.pipeline import Visit
 from ..runtime.refusal import refusal
 from ..runtime.session import RequestSession
@@ -23,7 +24,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-TRY_AGAIN_LATER: Final = 1013  # WebSocket close code, IANA registry
+TRY_AGAIN_LATER: Final = 1013  # WebSocket close codes, IANA registry
+POLICY_VIOLATION: Final = 1008
+_DISCONNECT: Final[Message] = {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": "the session has ended"}
 RESPONSES: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -96,11 +99,12 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_receive", "_replaced", "_scope", "_send", "_started", "_visit")
+    __slots__ = ("_engine", "_looked", "_over", "_receive", "_replaced", "_scope", "_send", "_started", "_visit", "_watch")
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
-        self._started = self._replaced = False
+        self._started = self._replaced = self._looked = self._over = False
+        self._watch = Watch(engine, visit.session) if scope["type"] == "websocket" else None
 
     async def run(self, app: App) -> None:
         """The app; if it fails, with what must be stored all the same."""
@@ -116,11 +120,22 @@ class _Exchange:
         """The app's `receive`."""
         if self._replaced:
             return {"type": f"{self._scope['type']}.disconnect", "code": TRY_AGAIN_LATER}
-        return await self._receive()
+        message = {**_DISCONNECT} if self._over else await self._receive()
+        if self._watch is None or message["type"] != "websocket.receive" or not self._watch.is_due:
+            return message
+        return message if await self._may_go_on(self._watch) else {**_DISCONNECT}
+
+    async def _may_go_on(self, watch: Watch) -> bool:
+        """A socket stays open for hours. One whose app has looked at the session is closed when that has ended elsewhere."""
+        if not (self._looked or self._visit.session.accessed) or not await watch.is_over():
+            return True
+        self._over = True
+        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "the session has ended"})
+        return False
 
     async def send(self, message: Message) -> None:
         """The app's `send`."""
-        if self._replaced:
+        if self._replaced or self._over:
             return  # the client has its answer: what the app says now is nobody's
         if message["type"] in RESPONSES and not self._started:
             try:
@@ -134,6 +149,7 @@ class _Exchange:
                     await self.replace(cancelled.__cause__)
                 raise
             self._started = True
+            self._looked = self._visit.session.accessed
             if not self._visit.session.is_lent:
                 self._visit.session.accessed = False  # from here on it counts anew
             if headers.vary:

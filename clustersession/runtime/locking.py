@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from ..core.counted import PATCH_ID_BYTES
 from ..core.effects import Operation, Wait
-from ..core.operations import Conflicting, Ended, Loaded, Lost, Target, load, save
+from ..core.operations import Conflicting, Ended, Loaded, save
 from ..core.record import Lock, Patch
 from ..errors import LateWrite, SessionLocked, SessionUnavailable
 from .budget import Budget
+from .looking_again import found_now
 from .stored import Stored, saved_or_refused
 
 if TYPE_CHECKING:
@@ -60,15 +61,11 @@ def locked(engine: Engine, session: RequestSession, name: str, lease_s: float, w
 
 
 def _shown_anew(engine: Engine, session: RequestSession, stored: Stored) -> Operation[None]:
-    master, backup = stored.owners
-    found = yield from load(engine.cluster(), Target(stored.key, master, backup, backup is None, stored.floor, 0.0))
-    match found:
-        case Loaded():
+    match (yield from found_now(engine, stored)):
+        case Loaded() as found:
             stored.record = found.record
-            session.refresh(engine.items_of(stored.key, found.record))
-        case Ended():
-            raise LateWrite(found.reason)
-        case Lost():
-            raise SessionUnavailable("it was lost a moment after it was locked")
+            session.show(engine.items_of(stored.key, found.record))
+        case Ended() as over:
+            raise LateWrite(over.reason)
         case _:
-            raise SessionUnavailable(found.why)
+            raise SessionUnavailable("it was lost a moment after it was locked")

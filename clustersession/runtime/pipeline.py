@@ -135,8 +135,7 @@ class Visit:
         if outcome.superseded:
             self._superseded = True
         self._stored = stored = Stored(sid.token, sid.key, record)
-        auth_age_s = None if record.auth_time is None else now - record.auth_time
-        self.session.fill(engine.items_of(sid.key, record), sid.handle, now - record.created, auth_age_s, stored)
+        self.session.fill(engine.items_of(sid.key, record), sid.handle, stored)
         engine.outages.answered(sid.key)
 
     def _not_loaded(self, outcome: LoadOutcome, now: float, sid: SessionId) -> None:

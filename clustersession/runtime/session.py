@@ -10,6 +10,7 @@ from ..core.session import Session
 from ..core.values import HIDDEN, is_immutable
 from ..errors import SessionUnavailable
 from .locking import budget_for, checked, locked
+from .looking_again import budget_of, refreshed
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -27,7 +28,7 @@ class Whereabouts(NamedTuple):
 
 # What only a load can tell. Until then these attributes are missing, so that the first look at one of them ends up in
 # `__getattr__`, and every later one costs nothing.
-_LOADED: Final = frozenset({"_items", "_handle", "_is_new", "_created_age_s", "_auth_age_s"})
+_LOADED: Final = frozenset({"_items", "_handle", "_is_new"})
 
 
 class RequestSession(Session):
@@ -62,17 +63,9 @@ class RequestSession(Session):
         """Whether it is known what the stored session holds, or that there is none."""
         return self._demand is None
 
-    def fill(
-        self,
-        items: Mapping[str, bytes],
-        handle: str | None = None,
-        created_age_s: float | None = None,
-        auth_age_s: float | None = None,
-        stored: Stored | None = None,
-    ) -> None:
+    def fill(self, items: Mapping[str, bytes], handle: str | None = None, stored: Stored | None = None) -> None:
         """What was loaded; without a `handle` it is a session that nobody has stored yet."""
-        self._items, self._handle, self._is_new = items, handle, handle is None
-        self._created_age_s, self._auth_age_s, self._stored = created_age_s, auth_age_s, stored
+        self._items, self._handle, self._is_new, self._stored = items, handle, handle is None, stored
         self._demand = None  # with it goes the cycle of references between request and session
 
     def unload(self, demand: Callable[[], None]) -> None:
@@ -106,7 +99,44 @@ class RequestSession(Session):
         """Where it is stored, and what this request has written to it; None while nothing is."""
         return None if self.id is None else self._stored
 
-    def refresh(self, items: Mapping[str, bytes]) -> None:
+    @property
+    def kept(self) -> Stored | None:
+        """`stored`, as far as it is known without a look of the app."""
+        return None if self._demand is not None or self._handle is None else self._stored
+
+    @property
+    def created_age_s(self) -> float | None:
+        """Seconds since it was begun, now; None while nothing of it is stored."""
+        stored = self.stored
+        return None if stored is None else self.engine.now() - stored.record.created
+
+    @property
+    def auth_age_s(self) -> float | None:
+        """Seconds since the principal was set or confirmed, now: what `require_fresh` is decided by."""
+        stored = self.stored
+        if stored is None or stored.record.auth_time is None:
+            return None
+        return self.engine.now() - stored.record.auth_time
+
+    def refresh(self) -> None:
+        """Look again: show what is stored now, under what this request has changed and not saved yet.
+
+        If the session was ended elsewhere meanwhile it is empty from here on, and what is changed in it can't be saved
+        (`LateWrite`): the next request begins a new one. Raises `SessionUnavailable` if nobody answers; then it shows what
+        it has shown before. For code that takes its time: a WebSocket, a stream, a long job in a request.
+        """
+        self.engine.blocking.run(refreshed(self.engine, self), budget_of(self.engine))
+
+    async def arefresh(self) -> None:
+        """`refresh`, awaited."""
+        await self.engine.asynchronous.run(refreshed(self.engine, self), budget_of(self.engine))
+
+    def show_ended(self) -> None:
+        """It was ended elsewhere. What this request has changed stays, so that its save is refused and not forgotten."""
+        self.show({})
+        self._handle = None
+
+    def show(self, items: Mapping[str, bytes]) -> None:
         """Show what is stored now, but for what this request has changed."""
         changed = self._assigned | self._edited().keys()
         self._values = {k: v for k, v in self._values.items() if k in changed or self._is_changed(k, v)}

@@ -105,6 +105,13 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
             session.require_fresh(float(seconds))
         case "relogin_now", _:
             session.refresh_login()
+        case "refresh", [key]:
+            session.get(key)
+            meanwhile.pop()()
+            session.refresh()
+        case "set_refresh", [key, value]:
+            session[key] = value
+            act(session, f"/refresh/{key}")
         case "lock", [name]:
             session.lock(name, wait_s=0)
             session[name] = "done"

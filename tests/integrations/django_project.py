@@ -54,22 +54,22 @@ from clustersession.integrations.django.source import use
 from tests.integrations.apps import act
 
 
-def stream(request: HttpRequest) -> StreamingHttpResponse:
+def stream(request: HttpRequest, status: int = 200) -> StreamingHttpResponse:
     def body() -> Iterator[str]:
         yield "one "
         request.session["streamed"] = "yes"
         yield "two"
 
-    return StreamingHttpResponse(body())
+    return StreamingHttpResponse(body(), status=status)
 
 
-async def astream(request: HttpRequest) -> StreamingHttpResponse:
+async def astream(request: HttpRequest, status: int = 200) -> StreamingHttpResponse:
     async def body() -> AsyncIterator[str]:
         yield "one "
         await request.session.aset("streamed", "yes")
         yield "two"
 
-    return StreamingHttpResponse(body())
+    return StreamingHttpResponse(body(), status=status)
 
 
 def _answer(found: Any) -> HttpResponse:
@@ -89,7 +89,9 @@ async def anything_async(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("stream", stream),
+    path("stream/<int:status>", stream),
     path("async/stream", astream),
+    path("async/stream/<int:status>", astream),
     re_path("^async/", anything_async),
     re_path("^", anything),
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,11 @@ from django.utils import timezone
 
 from clustersession.errors import ConfigError, SessionUnavailable
 from clustersession.integrations.django import SessionMiddleware, SessionStore, source
+from clustersession.runtime.engine import Engine
 from clustersession.testing.in_process import InProcessCluster
+from tests.integrations.apps import Caller, pair
+from tests.integrations.apps import django as wsgi
+from tests.integrations.apps import django_async as asgi
 
 
 @pytest.fixture
@@ -122,6 +127,19 @@ def test_after_an_error_of_the_server_changes_are_dropped(cluster: InProcessClus
     client.get("/set/k/v")
     assert client.get("/boom").status_code == 500
     assert client.get("/").json() == {"k": "v"}
+
+
+@pytest.mark.parametrize("application", [wsgi, asgi])
+def test_a_stream_that_is_an_error_changes_nothing(cluster: InProcessCluster, application: Callable[[Engine], Caller]) -> None:
+    """As with any other answer of 5xx: its body is sent to the end, and what it has changed is dropped."""
+    call = application(cluster["b"].engine)
+    cookie = pair(call("/set/k/v", None))
+    for sent, stored in (("k=v", None), (cookie, {"k": "v"})):
+        answer = call("/stream/503", sent)
+        assert (answer.status, answer.body) == (503, b"one two")
+        assert stored is None or json.loads(call("/", sent).body) == stored
+    assert call("/stream/404", cookie).status == 404
+    assert json.loads(call("/", cookie).body) == {"k": "v", "streamed": "yes"}
 
 
 def test_the_async_client_runs_without_threads(cluster: InProcessCluster) -> None:

@@ -424,6 +424,37 @@ def test_a_fresh_login_is_asked_for(site: Site) -> None:
     assert site.values("a", cookie) == {}
 
 
+def test_a_request_that_looks_again_sees_what_others_have_changed(site: Site, cluster: InProcessCluster) -> None:
+    """What is stored now, under what the request has changed itself; and both are stored then."""
+    cookie = pair(site.get("a", "/set/k/old"))
+    meanwhile.append(elsewhere(cluster, "c", cookie, lambda session: session.update(k="new", other=1)))
+    assert json.loads(site.get("b", "/refresh/k", cookie).body) == {"k": "new", "other": 1}
+    meanwhile.append(elsewhere(cluster, "c", cookie, lambda session: session.update(k="theirs", other=2)))
+    assert json.loads(site.get("b", "/set_refresh/k/mine", cookie).body) == {"k": "mine", "other": 2}
+    assert site.values("a", cookie) == {"k": "mine", "other": 2}
+
+
+def test_a_request_that_looks_again_sees_a_logout_elsewhere(site: Site, cluster: InProcessCluster) -> None:
+    """The session is empty from then on, and what the request has changed in it is refused, not begun anew."""
+    cookie, other = pair(site.get("a", "/login/7")), pair(site.get("a", "/login/8"))
+    meanwhile.append(elsewhere(cluster, "c", cookie, Session.end))
+    seen = site.get("b", "/refresh/_user_id", cookie)
+    assert (seen.status, json.loads(seen.body), session_cookies(seen)) == (200, {}, [])
+    meanwhile.append(elsewhere(cluster, "c", other, Session.end))
+    assert site.get("b", "/set_refresh/k/mine", other).status == 409
+    assert site.values("b", other) == {}
+
+
+def test_a_request_that_looks_again_and_gets_no_answer_is_a_503(site: Site, cluster: InProcessCluster) -> None:
+    """Unknown is not what was seen before."""
+    cookie = pair(site.get("a", "/login/7"))
+    backup = next(each.target for each in cluster.sent if each.source == "a")
+    third = next(name for name in "bc" if name != backup)
+    meanwhile.append(lambda: cluster.down("a", backup))
+    answer = site.get(third, "/refresh/_user_id", cookie)
+    assert (answer.status, answer.one("Retry-After"), session_cookies(answer)) == (503, "1", [])
+
+
 def test_a_locked_session_is_a_409_for_the_other_request(site: Site) -> None:
     """In every framework: the second request is told to come again, and the first one saves what it did."""
     cookie = pair(site.get("a", "/login/7"))

@@ -17,9 +17,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from clustersession.core.calls import Apply, Fetch, Unreachable
-from clustersession.errors import ChangeAfterResponse, LateWrite, SessionUnavailable
+from clustersession.errors import ChangeAfterResponse, LateWrite, LoginTooOld, SessionUnavailable
 from clustersession.integrations.starlette import SessionMiddleware as StarletteMiddleware
 from clustersession.middleware.asgi import SessionMiddleware
+from clustersession.testing.clock import ManualClock
 from clustersession.testing.in_process import InProcessCluster
 from tests.middleware.calling import Answer, AsgiApp, Message, acall, answer_of, call_asgi, http_scope
 
@@ -516,6 +517,210 @@ def test_a_closing_websocket_does_not_undo_a_logout(cluster: InProcessCluster, c
     with pytest.raises(LateWrite):
         connect(cluster, app, cookie)
     assert values(cluster, cookie, "c") == {}
+
+
+def logs_out(cluster: InProcessCluster, cookie: str) -> None:
+    engine = cluster["a"].engine
+    visit = engine.visit((cookie,), blocking=True)
+    visit.session.end()
+    engine.blocking.run(visit.save(), visit.budget)
+
+
+def ends_all(cluster: InProcessCluster, cookie: str) -> None:
+    assert cluster["a"].engine.users.end_all("7") == 1
+
+
+def rotates(cluster: InProcessCluster, cookie: str) -> None:
+    engine = cluster["a"].engine
+    visit = engine.visit((cookie,), blocking=True)
+    visit.session.rotate()
+    engine.blocking.run(visit.save(), visit.budget)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def timed(clock: ManualClock) -> InProcessCluster:
+    return InProcessCluster(clock=clock)
+
+
+def logged_in(cluster: InProcessCluster) -> str:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["_user_id"] = "7"
+        await respond(send)
+
+    return call(cluster, app).pair
+
+
+def talk(cluster: InProcessCluster, app: AsgiApp, cookie: str, *between: Callable[[], object], host: str = "b") -> list[Message]:
+    """A WebSocket on `host` that gets a message after each of `between` has happened. Every message that was sent."""
+    happens, sent = iter(between), list[Message]()
+    incoming = [{"type": "websocket.connect"}]
+
+    async def receive() -> Message:
+        if incoming:
+            return incoming.pop()
+        for happening in happens:
+            happening()
+            return {"type": "websocket.receive", "text": "hello"}
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(SessionMiddleware(app, cluster[host].engine)(websocket_scope(cookie), receive, send))
+    return sent
+
+
+def echo(looks: bool, ends: list[int]) -> AsgiApp:
+    """Says who it is with each message, and notes the code it is closed with."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["session"]
+        who = session["_user_id"] if looks else "somebody"
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": session["_user_id"] if looks else who})
+        ends.append(message["code"])
+        await send({"type": "websocket.send", "text": "too late"})
+
+    return app
+
+
+@pytest.mark.parametrize("host", ["a", "b", "c"])
+@pytest.mark.parametrize("elsewhere", [logs_out, ends_all, rotates])
+def test_an_open_websocket_is_closed_when_its_session_has_ended(
+    timed: InProcessCluster, clock: ManualClock, elsewhere: Callable[[InProcessCluster, str], None], host: str
+) -> None:
+    """With the first message after the lease, which is not handed on: the app and the client are told 1008."""
+    cookie, ends = logged_in(timed), list[int]()
+
+    def much_later() -> None:
+        elsewhere(timed, cookie)
+        clock.advance(2.0)
+
+    sent = talk(timed, echo(True, ends), cookie, lambda: None, much_later, lambda: None, host=host)
+    assert [each["type"] for each in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert sent[-1]["code"] == 1008
+    assert ends == [1008]
+
+
+def test_an_open_websocket_looks_again_once_a_lease(timed: InProcessCluster, clock: ManualClock) -> None:
+    """A message within 2 s costs no look, and none after it costs a call on an owner's host; the values stay as they were."""
+    cookie, ends = logged_in(timed), list[int]()
+    calls: list[int] = []
+
+    def noted(seconds: float) -> Callable[[], None]:
+        def happen() -> None:
+            calls.append(sum(isinstance(each.call, Fetch) for each in timed.sent))
+            clock.advance(seconds)
+
+        return happen
+
+    steps = [noted(1.5), noted(0.5), noted(1.5), noted(0.5), noted(0.0)]
+    backup = next(each.target for each in timed.sent if each.source == "a")
+    third = next(name for name in "bc" if name != backup)
+    assert len(talk(timed, echo(True, ends), cookie, *steps, host=third)) == 7
+    assert [each - calls[0] for each in calls] == [0, 0, 1, 1, 2]
+    calls.clear()
+    assert len(talk(timed, echo(True, ends), cookie, *steps, host="a")) == 7
+    assert len(set(calls)) == 1
+    assert ends == [1000, 1000]
+
+
+def test_an_open_websocket_that_has_not_looked_stays_open(timed: InProcessCluster, clock: ManualClock) -> None:
+    """What needs no session is no business of its end."""
+    cookie, ends = logged_in(timed), list[int]()
+
+    def much_later() -> None:
+        logs_out(timed, cookie)
+        clock.advance(60.0)
+
+    assert len(talk(timed, echo(False, ends), cookie, much_later, lambda: None)) == 4
+    assert ends == [1000]
+
+
+def test_an_open_websocket_stays_open_while_nobody_can_say(timed: InProcessCluster, clock: ManualClock) -> None:
+    """Silence is no logout; it is asked again with the next message, and then it is closed."""
+    cookie, ends = logged_in(timed), list[int]()
+    backup = next(each.target for each in timed.sent if each.source == "a")
+    third = next(name for name in "bc" if name != backup)
+
+    def silence() -> None:
+        logs_out(timed, cookie)
+        clock.advance(2.0)
+        timed.down("a", backup)
+
+    sent = talk(timed, echo(True, ends), cookie, silence, lambda: timed.back("a", backup), host=third)
+    assert [each["type"] for each in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert ends == [1008]
+
+
+def test_an_open_websocket_that_has_changed_an_ended_session_hears_of_it(timed: InProcessCluster, clock: ManualClock) -> None:
+    """What it changed can't be saved any more, and is not forgotten without a word."""
+    cookie = logged_in(timed)
+
+    def much_later() -> None:
+        logs_out(timed, cookie)
+        clock.advance(2.0)
+
+    with pytest.raises(LateWrite):
+        talk(timed, chat_open, cookie, lambda: None, much_later)
+    assert values(timed, cookie, "c") == {}
+
+
+async def chat_open(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        scope["session"]["said"] = message["text"]
+
+
+def test_the_age_of_a_login_goes_on_in_an_open_websocket(timed: InProcessCluster, clock: ManualClock) -> None:
+    """`require_fresh` asks how old it is now, not how old it was when the socket was opened."""
+    cookie, ages = logged_in(timed), list[Any]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["session"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            ages.append((session.auth_age_s, session.created_age_s))
+            session.require_fresh(300)
+
+    with pytest.raises(LoginTooOld):
+        talk(timed, app, cookie, lambda: clock.advance(300), lambda: clock.advance(1))
+    assert ages == [(300.0, 300.0), (301.0, 301.0)]
+
+
+def test_a_websocket_may_look_again_itself(timed: InProcessCluster) -> None:
+    """`arefresh` shows what others have changed, in plain ASGI and in Starlette; and that nobody is logged in any more."""
+    cookie, seen = logged_in(timed), list[Any]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["session"]
+        session["_user_id"]
+        await send({"type": "websocket.accept"})
+        engine = timed["a"].engine
+        other = engine.visit((cookie,), blocking=True)
+        other.session["role"] = "admin"
+        engine.blocking.run(other.save(), other.budget)
+        seen.append(dict(session))
+        await session.arefresh()
+        seen.append(dict(session))
+        logs_out(timed, cookie)
+        await session.arefresh()
+        seen.append((dict(session), session.id, session.auth_age_s))
+
+    for middleware in (SessionMiddleware, StarletteMiddleware):
+        cookie, seen[:] = logged_in(timed), []
+        engine = timed["b"].engine
+        asyncio.run(acall(middleware(app, config=engine), websocket_scope(cookie), []))
+        assert seen == [{"_user_id": "7"}, {"_user_id": "7", "role": "admin"}, ({}, None, None)]
 
 
 def test_a_websocket_without_its_session_is_told_to_try_again(cluster: InProcessCluster, cookie: str, unreachable: str) -> None:

@@ -80,7 +80,7 @@ def begun(engine: Engine, target: Target, lock: Lock | None = None) -> Operation
         return loaded
     session = RequestSession(_not_demanded, engine.config.limits, engine.undecodable)
     stored = Stored(b"", target.key, loaded.record)
-    session.fill(engine.items_of(target.key, loaded.record), "it has a handle", 0.0, None, stored)
+    session.fill(engine.items_of(target.key, loaded.record), "it has a handle", stored)
     if lock is not None:
         try:
             yield from locked(engine, session, *lock)

@@ -39,6 +39,16 @@ class StoreOperations(Operations, Freshness):
         await self._aget_session()
         await self.inner.alock(name, lease_s=lease_s, wait_s=wait_s)
 
+    def refresh(self) -> None:
+        """Look again: show what is stored now, under what this request has changed; nothing if the session was ended
+        elsewhere. Raises `SessionUnavailable`. `RequestSession.refresh` says it all."""
+        self.inner.refresh()
+
+    async def arefresh(self) -> None:
+        """`refresh`, awaited."""
+        await self._aget_session()
+        await self.inner.arefresh()
+
     def refresh_login(self) -> None:
         """The user has shown again who they are: the login counts as of now, and the session gets a new ID."""
         self.inner.refresh_login()

@@ -52,30 +52,30 @@ def streams(response: HttpResponseBase) -> bool:
 
 
 def save_at_end(engine: Engine, visit: Visit, response: HttpResponseBase) -> None:
-    """Save what a streaming body changes when all of it has been sent."""
+    """Save what a streaming body changes when all of it has been sent; of a 5xx only an end, as always."""
     streaming = cast(Any, response)
     save = _asaved_after if streaming.is_async else _saved_after
-    streaming.streaming_content = save(engine, visit, streaming.streaming_content)
+    streaming.streaming_content = save(engine, visit, streaming.streaming_content, response.status_code < 500)
 
 
-def _saved_after(engine: Engine, visit: Visit, content: Iterator[bytes]) -> Iterator[bytes]:
+def _saved_after(engine: Engine, visit: Visit, content: Iterator[bytes], write: bool) -> Iterator[bytes]:
     try:
         yield from content
     finally:
         visit.start()
         try:
-            engine.blocking.run(visit.save(), visit.budget)
+            engine.blocking.run(visit.save(write), visit.budget)
         finally:
             visit.close()
 
 
-async def _asaved_after(engine: Engine, visit: Visit, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _asaved_after(engine: Engine, visit: Visit, content: AsyncIterator[bytes], write: bool) -> AsyncIterator[bytes]:
     try:
         async for part in content:
             yield part
     finally:
         visit.start()
         try:
-            await engine.asynchronous.complete(visit.save(), visit.budget)
+            await engine.asynchronous.complete(visit.save(write), visit.budget)
         finally:
             visit.close()
