@@ -152,7 +152,9 @@ def _started(config: Config, place: Path) -> str:
             return ""
         except OSError as error:
             return f"{node_command()[0]} cannot be run ({error.strerror})"
-    return "" if done.returncode == 0 else _last_words(place) or f"it ended with {done.returncode}"
+    if done.returncode == 0:
+        return ""
+    return _last_words(place).removeprefix("clustersession: ").rstrip(".") or f"it ended with {done.returncode}"
 
 
 def _log_file(place: Path) -> Path:
