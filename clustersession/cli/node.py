@@ -32,15 +32,20 @@ def node(options: argparse.Namespace) -> int:
         raise ConfigError("CLUSTERSESSION_MODE", "dev mode has no node", "Unset it to run one.")
     place = place_for(config, process_environ())
     make_private(place)
+    serving = _nobody_waits
     if options.spawned:
-        detach(place, config.timeouts.ready_s)
+        serving = detach(place, config.timeouts.ready_s)
         leave(place, imprint(config))
         end_after_last_worker(place)
     else:
         _await_predecessor(place)
     from ..node.daemon import run as run_daemon  # late: the spawning process above does not need it
 
-    return run_daemon(config, drains=not options.spawned)
+    return run_daemon(config, drains=not options.spawned, serving=serving)
+
+
+def _nobody_waits() -> None:
+    """Who runs a node by hand waits for its READY, if for anything."""
 
 
 def _await_predecessor(place: Path) -> None:

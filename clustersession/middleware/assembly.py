@@ -17,7 +17,7 @@ from ..config import Config, CookieConfig, Lifetimes
 from ..core.calls import Call, Reply, Unreachable
 from ..core.keyring import KeyRing
 from ..core.node import Member
-from ..node.spawn import ensure_node
+from ..node.spawn import LOG, ensure_node
 from ..ports import Outgoing, Store
 from ..runtime.adoption import Adoption
 from ..runtime.board import Board, write_board
@@ -199,8 +199,9 @@ def _await_node(host: Host, config: Config, began: float, *, orphaned: bool) -> 
     while hostclock.now() - host.board.tick > config.timeouts.lease_s or (orphaned and host.board.tick < began):
         if hostclock.now() - began >= config.timeouts.ready_s:
             place = place_for(config, process_environ())
+            remedy = f"What it says is in {place / LOG}." if config.spawn else START_ONE
             log.warning(
-                "no node runs for %s in %s: until one does, no stored session can be read here. %s", config.node, place, START_ONE
+                "no node runs for %s in %s: until one does, no stored session can be read here. %s", config.node, place, remedy
             )
             return
         time.sleep(_LOOK_EVERY_S)

@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -53,8 +53,9 @@ class _Entropy:
         return os.urandom(count)
 
 
-def run(config: Config, *, drains: bool = True) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit code. `drains`: it hands over its sessions before it ends.
+def run(config: Config, *, drains: bool = True, serving: Callable[[], object] = lambda: None) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit code. `drains`: it hands over its sessions before it ends; `serving` is
+    called once it listens.
 
     Raises `ConfigError` and `StoreRefused` before it serves.
     """
@@ -70,7 +71,7 @@ def run(config: Config, *, drains: bool = True) -> int:
     if not lock.acquire():
         raise StoreRefused(f"process {lock.holder()} is already the node of {place}; two must never run on one set of files")
     try:
-        node = _Node(config, store, drains=drains)
+        node = _Node(config, store, drains=drains, serving=serving)
         _spare_collector()
         return asyncio.run(node.run())
     finally:
@@ -89,8 +90,8 @@ def _spare_collector() -> None:
 class _Node:
     """Everything of one node, put together."""
 
-    def __init__(self, config: Config, store: LmdbStore, *, drains: bool) -> None:
-        self.config, self._drains = config, drains
+    def __init__(self, config: Config, store: LmdbStore, *, drains: bool, serving: Callable[[], object]) -> None:
+        self.config, self._drains, self._serving = config, drains, serving
         self.counters = Counters()
         self.ring = RingSource(config, hostclock.now)
         check_same_secret(store.board, store.set_board, ring_fingerprint(self.ring()), is_node=True)
@@ -135,6 +136,7 @@ class _Node:
         self.examiner = Examiner(self.config, self.keeper, tours, self.chronicle, self.ring, self.heart)
         doctor = Doctor(self.config.cluster, self.keeper, self.examiner, transport)
         admin = await self._admin(orders, Explainer(self.keeper, driver), doctor)
+        self._serving()
         log.info("node %s of cluster %r at %s:%d", me.identity, self.config.cluster, me.host, me.port)
         try:
             return await self._serve(orders, self.heart)

@@ -79,5 +79,5 @@ def _route_to(host: str, port: int) -> str | None:
         with socket.socket(family, kind) as probe:
             probe.connect(target)
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, UnicodeError):
         return None

@@ -5,8 +5,9 @@ process, so it goes with the worker however that ends (kill -9 too), and what a 
 the exclusive lock once a second; when it got it for `WORKERLESS_S`, no worker is left: it keeps the lock, so that a new
 worker waits until this node is gone, and ends. Starting is done by one worker at a time, under `spawn.lock`.
 
-The started process forks once more: the first one waits until the second is the node or has failed, and exits with
-the outcome. So the worker has no child to look after, and the node's parent is whoever takes in orphans.
+The started process forks once more: the first one waits until the second serves or has failed, and exits with the outcome;
+until then the worker keeps `spawn.lock`, and others that find the node's own lock taken wait too. So the worker has no child
+to look after, and the node's parent is whoever takes in orphans.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -37,7 +39,7 @@ LOOK_EVERY_S: Final = 1.0
 RETRY_S: Final = 1.0  # one failed start a second on a host, however many workers ask
 LOG_BYTES_MAX: Final = 256 * 1024
 _PAUSE_S: Final = 0.02
-_WORKERS, _SPAWN, _LOG = "workers.lock", "spawn.lock", "node.log"
+_WORKERS, _SPAWN, LOG = "workers.lock", "spawn.lock", "node.log"
 log: Final = logging.getLogger("clustersession.spawn")
 
 _lifelines: Final[dict[tuple[int, Path], int]] = {}  # by process and place: a forked worker takes its own
@@ -60,9 +62,10 @@ def ensure_node(config: Config, place: Path) -> None:
         if _hold_lifeline(place):
             holder = NodeLock(place).holder()
             if holder is not None:
-                if holder == 0 or not is_new or not _is_outdated(config, place):  # 0: in a container beside this one
+                if holder and is_new and _is_outdated(config, place):  # 0: in a container beside this one
+                    _end(holder)
+                elif not _is_being_started(place):
                     return
-                _end(holder)
             else:
                 with _try_lock(place / _SPAWN) as fd:
                     if fd is not None:
@@ -70,6 +73,12 @@ def ensure_node(config: Config, place: Path) -> None:
                         return
         time.sleep(_PAUSE_S)
     log.warning("no node runs in %s after %g s", place, config.timeouts.ready_s)
+
+
+def _is_being_started(place: Path) -> bool:
+    """Whether a worker waits for the node, which may still find that it cannot listen."""
+    with _try_lock(place / _SPAWN, fcntl.LOCK_SH) as fd:
+        return fd is None
 
 
 def _is_outdated(config: Config, place: Path) -> bool:
@@ -119,7 +128,7 @@ def _spawn(config: Config, place: Path, spawn_fd: int) -> None:
         os.pwrite(spawn_fd, failure.encode()[:4096], 0)
     if failure:
         raise ConfigError(
-            "CLUSTERSESSION_SPAWN", f"the node of this host does not start: {failure}", f"Its log is {place / _LOG}."
+            "CLUSTERSESSION_SPAWN", f"the node of this host does not start: {failure}", f"Its log is {place / LOG}."
         )
 
 
@@ -139,43 +148,55 @@ def _started(config: Config, place: Path) -> str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            log.warning("the node is slow to start; its log is %s", place / _LOG)
+            log.warning("the node is slow to start; its log is %s", place / LOG)
             return ""
         except OSError as error:
             return f"{node_command()[0]} cannot be run ({error.strerror})"
-    return "" if done.returncode == 0 else _last_words(place) or f"it ended with {done.returncode}"
+    if done.returncode == 0:
+        return ""
+    return _last_words(place).removeprefix("clustersession: ").rstrip(".") or f"it ended with {done.returncode}"
 
 
 def _log_file(place: Path) -> Path:
-    path = place / _LOG
+    path = place / LOG
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(place / f"{_LOG}.1")
+        path.replace(place / f"{LOG}.1")
     path.touch(mode=0o600)
     return path
 
 
 def _last_words(place: Path) -> str:
-    with (place / _LOG).open("rb") as file:
+    with (place / LOG).open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))
         lines = file.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def detach(place: Path, wait_s: float) -> None:
-    """In the process that a worker started: goes on in a child of its own. This one exits, with 0 once a node runs."""
+def detach(place: Path, wait_s: float) -> Callable[[], None]:
+    """In the process that a worker started: goes on in a child of its own, which calls what this gives as soon as it serves.
+    This one exits, with 0 then."""
+    heard, said = os.pipe()
     pid = os.fork()
     if pid:
-        os._exit(_outcome(pid, place, wait_s))
+        os.close(said)
+        os._exit(_outcome(pid, heard, place, wait_s))
+    os.close(heard)
+
+    def serving() -> None:
+        with suppress(BrokenPipeError):  # nobody waits any more
+            os.write(said, b"1")
+        os.close(said)
+
+    return serving
 
 
-def _outcome(pid: int, place: Path, wait_s: float) -> int:
-    deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline and NodeLock(place).holder() is None:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return max(os.waitstatus_to_exitcode(status), 1)
-        time.sleep(_PAUSE_S)
-    return 0
+def _outcome(pid: int, heard: int, place: Path, wait_s: float) -> int:
+    if not select.select([heard], [], [], wait_s)[0] or os.read(heard, 1):
+        return 0
+    _, status = os.waitpid(pid, 0)  # the pipe was closed by its end
+    if NodeLock(place).holder() is not None:
+        return 0  # somebody else's node was quicker
+    return max(os.waitstatus_to_exitcode(status), 1)
 
 
 def end_after_last_worker(place: Path) -> None:
@@ -200,11 +221,11 @@ def _watch(place: Path) -> None:
 
 
 @contextmanager
-def _try_lock(path: Path) -> Iterator[int | None]:
+def _try_lock(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[int | None]:
     """The file's descriptor with its lock, or None while another process has it."""
     fd = _opened(path)
     try:
-        yield fd if _locked(fd, fcntl.LOCK_EX) else None
+        yield fd if _locked(fd, how) else None
     finally:
         os.close(fd)
 

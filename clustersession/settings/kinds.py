@@ -117,7 +117,16 @@ def host_port(text: str) -> tuple[str, int | None]:
     port = None if match["port"] is None else int(match["port"])
     if port is not None and port > 65535:
         raise ValueError(f"port {port} is above 65535")
-    return match["v6"] or match["host"], port
+    return match["v6"] or _host_name(match["host"]), port
+
+
+def _host_name(text: str) -> str:
+    """What a resolver takes: others raise, far from the setting."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} is no host name: a part between its dots is empty, or longer than 63 characters") from None
+    return text
 
 
 def is_loopback(host: str) -> bool:

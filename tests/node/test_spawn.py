@@ -2,6 +2,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -293,3 +294,39 @@ def test_a_node_that_cannot_start_is_said_with_its_last_words(here: Here) -> Non
     os.utime(place / "spawn.lock", (time.time() - 5, time.time() - 5))  # a second later
     ensure_node(config, place)
     until(here.holder, "no node after the mistake was mended")
+
+
+@pytest.mark.parametrize("setting", ["LISTEN", "ADMIN_LISTEN"])
+def test_a_node_that_cannot_listen_is_said_to_all_workers_that_wait_for_it(here: Here, setting: str) -> None:
+    """It has its files already when it finds its port taken: that is no start, neither for the worker that started it nor for
+    those that came meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        here.environ[f"CLUSTERSESSION_{setting}"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        workers = [here.worker() for _ in range(3)]
+        for worker in workers:
+            tell(worker, "ensure")
+        said = [hear(worker) for worker in workers]
+    for words in said:
+        assert words.startswith("refused CLUSTERSESSION_SPAWN: the node of this host does not start: ")
+        assert f"CLUSTERSESSION_{setting}: cannot listen on" in words
+        assert str(here.place / "node.log") in words
+    os.utime(here.place / "spawn.lock", (time.time() - 5, time.time() - 5))  # a second later
+    tell(workers[0], "ensure")
+    assert hear(workers[0]).startswith("ok")
+    assert here.holder() is not None
+
+
+def test_a_worker_waits_for_the_node_that_another_one_is_starting(here: Here) -> None:
+    """Its lock alone does not show that it serves; who is about to know has the other lock."""
+    make_private(here.place)
+    held = NodeLock(here.place)
+    assert held.acquire()  # this process stands for the node
+    fd = os.open(here.place / "spawn.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # and for the worker that has started it
+    worker = here.worker()
+    tell(worker, "ensure")
+    assert worker.stdout is not None
+    assert select.select([worker.stdout], [], [], 1.0)[0] == []
+    os.close(fd)
+    assert hear(worker).startswith("ok")
+    held.release()

@@ -63,6 +63,7 @@ def test_sizes_take_bytes_or_a_unit(text: str, size: int) -> None:
         ("[fd00::1]", "fd00::1", 9),
         ("fd00::1", "fd00::1", 9),
         ("0.0.0.0:0", "0.0.0.0", 0),
+        ("bücher.example.:7", "bücher.example.", 7),
     ],
 )
 def test_an_address_without_a_port_gets_the_default(text: str, host: str, port: int) -> None:
@@ -114,6 +115,17 @@ def test_a_relative_path_is_made_absolute(tmp_path: object, monkeypatch: pytest.
         (address(1), "a:70000", "port 70000 is above 65535"),
         (address(1), "a b", "'a b' is not an address"),
         (address(1), ":80", "':80' is not an address"),
+        (address(1), "ü..x:1", "'ü..x' is no host name: a part between its dots is empty, or longer than 63 characters"),
+        (
+            PEERS,
+            "app-1..internal",
+            "'app-1..internal' is no host name: a part between its dots is empty, or longer than 63 characters",
+        ),
+        (
+            PEERS,
+            f"{'a' * 64}.b:1",
+            f"'{'a' * 64}.b' is no host name: a part between its dots is empty, or longer than 63 characters",
+        ),
         (choice("x", "y"), "z", "there is no 'z'"),
     ],
 )

@@ -170,6 +170,7 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
         ({"STORE": "memory"}, "STORE", "not shared between processes"),
         ({"ADOPT_IMPORTED": "1", "MODE": "mirror"}, "ADOPT_IMPORTED", "mode 'mirror' writes to it"),
         ({"IDLE_TIMEOUT": "30 minutes"}, "IDLE_TIMEOUT", "is not a duration"),
+        ({"PEERS": "dns://app..internal"}, "PEERS", "'app..internal' is no host name"),
         ({"LISTEN": "here:there"}, "LISTEN", "is not an address"),
         ({"ADVERTISE": "0.0.0.0:10060"}, "ADVERTISE", "no address of one host"),
         ({"MIN_COPIES": "3"}, "MIN_COPIES", "neither 1 nor 2"),
