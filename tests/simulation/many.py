@@ -60,7 +60,9 @@ class Job(NamedTuple):
         parts.append(f"--schedule {self.schedule!r}")
         if self.kinds:
             parts.append(f"--kinds {','.join(self.kinds)!r}")
-        parts += [f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes), ("zones", self.zones)) if value]
+        parts += [
+            f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes), ("zones", self.zones)) if value
+        ]
         if self.faults is not None:
             parts.append(f"--faults {','.join(map(str, self.faults)) or 'none'}")
         if self.plain:
