@@ -67,17 +67,26 @@ def unsettled(world: World, people: Sequence[User]) -> Iterator[Violation]:
         if any(hints.values()):
             yield Violation(HINTED, world.now, "-", f"{node.name} has hints: {hints}")
     best = _best_of(up)
+    yield from _unequal(world, people, best)
+    for key, record in best.items():
+        owners = () if record.ended is not None else record.owners
+        for node in up:
+            if node.name not in owners and node.host.vouched(key, (0, 0)) is not None:
+                yield Violation(VOUCHED, world.now, "-", f"{key!r} by {node.name}, its owners are {owners}", key)
+
+
+def unequal(world: World, people: Sequence[User]) -> Iterator[Violation]:
+    """Sessions in use that have not two equal copies."""
+    return _unequal(world, people, _best_of([node for node in world.nodes.values() if node.up]))
+
+
+def _unequal(world: World, people: Sequence[User], best: dict[bytes, Record]) -> Iterator[Violation]:
     for cookie, story in in_use(people):
         record = best.get(cookie.key)
         if record is not None and is_live(record) and not story.excused:
             detail = _unlike(world, cookie.key, record)
             if detail:
                 yield Violation(COPIES, world.now, story.name, detail, cookie.key)
-    for key, record in best.items():
-        owners = () if record.ended is not None else record.owners
-        for node in up:
-            if node.name not in owners and node.host.vouched(key, (0, 0)) is not None:
-                yield Violation(VOUCHED, world.now, "-", f"{key!r} by {node.name}, its owners are {owners}", key)
 
 
 def _best_of(up: Sequence[SimulatedNode]) -> dict[bytes, Record]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import pytest
 
-from .broken import BUILDS
+from .builds import BUILDS
 from .operating import COUNTED, Operating
 from .run import Result, run_seed
 from .schedules import mixed, schedule_of

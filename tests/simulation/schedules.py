@@ -22,6 +22,7 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
     "one host alone": {"kinds": (*ALONE, *LOSSY)},
     "one after another": {"kinds": RELAY},
     "others leave meanwhile": {"kinds": AWAY},
+    "sessions that nobody uses": {"kinds": (*ONE_AT_A_TIME, *DRAINS), "users": 2, "sleepers": 20},
     "short sessions": {"idle_s": SHORT_IDLE_S},
     "long faults, short sessions": {"kinds": LONG, "idle_s": SHORT_IDLE_S},
     "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY)},

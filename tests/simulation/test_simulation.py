@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from .broken import BUILDS, Build
+from .builds import BUILDS, Build
 from .faults import MORE_THAN_ONE
 from .many import Job
 from .operating import COUNTED, Operating
