@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .broken import BUILDS
+from .builds import BUILDS
 from .faults import DURATION_S, NOISE
 from .many import Job, jobs_of, run_many
 from .run import Listener

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from clustersession.runtime.duty import Duty
 from clustersession.runtime.host import Host
 from clustersession.runtime.keeper import Keeper
 
-from . import tallies, workload
+from . import workload
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -321,47 +321,12 @@ def nothing_expected(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resolving, "check_expected", lambda *_: None)
 
 
-class Build(NamedTuple):
-    """What is broken, the schedule that shows it (of `schedules`), the rules of the checker one of which is then broken, and a
-    seed that shows it, to be tried first. `covered`: what had to be broken besides, as another rule hides it; by itself that
-    shows nothing in this seed."""
-
-    broken: Break
-    rules: frozenset[str]
-    schedule: str = "one at a time"
-    first: int = 0
-    covered: Break | None = None
+def last_writer_wins(patch: pytest.MonkeyPatch) -> None:
+    """Of two histories that meet one stays, whole."""
+    patch.setattr(absorbing, "merged", lambda record, _: record)
+    patch.setattr(absorbing, "newer_items", lambda *_: {})
 
 
-LOST = frozenset(("lost write", "read went back", "session lost"))
-UNDONE = frozenset(("logout undone: read", "logout undone: write"))
-TWICE = frozenset((tallies.TWICE,))
-LOST_COUNTS = frozenset(("lost operation", "read went back"))
-OVERWRITTEN = frozenset(("not based on the last",))
-BUILDS: dict[str, Build] = {
-    "ack before the backup": Build(ack_before_the_backup, LOST),
-    "create acked by one": Build(create_acked_by_one, LOST, first=2),
-    "no epoch check": Build(no_epoch_check, LOST, "many calls fail at once", 3),
-    "upsert instead of update": Build(upsert_instead_of_update, UNDONE),
-    "rotate what was read": Build(rotate_what_was_read, LOST, first=7),
-    "expire alone": Build(expire_alone, LOST, "long faults, short sessions", 3),
-    "no lease": Build(no_lease, UNDONE, "cuts that nobody takes for a death", 27),
-    "no hints": Build(no_hints, UNDONE, first=7),
-    "an end is acked by one owner": Build(end_at_one_owner, UNDONE, first=9),
-    "the newer wins over the tombstone": Build(newer_over_tombstone, UNDONE, "one host alone"),
-    "repair copies from a node that has not synced": Build(
-        copies_from_unsynced_taken, LOST | UNDONE, "one after another", 8, covered=any_record_taken_or_none_offered
-    ),
-    "no re-delivery": Build(no_redelivery, LOST, "half done, and then only read", 2),
-    "pending is accepted": Build(pending_as_accepted_untold, LOST | UNDONE, "swizzle", 15, covered=rivals_not_told),
-    "no record is final": Build(no_record_is_final, LOST),
-    "patch ids are forgotten": Build(patch_ids_forgotten, TWICE),
-    "a merge brings no patch ids": Build(merged_without_ids, TWICE, "short sessions", 47),
-    "an operation goes as a plain value": Build(counted_where_it_is_read, LOST_COUNTS, first=1),
-    "the fence of a lock is not checked": Build(no_fence, OVERWRITTEN, first=2),
-    "what a lock shows was read before": Build(locked_after_reading, OVERWRITTEN),
-    "what is expected is not compared": Build(nothing_expected, OVERWRITTEN, first=12),
-    "nothing new since before": Build(
-        nothing_new_since_before, LOST | {"no recovery"}, "one host alone", covered=no_comparison_after_a_restart
-    ),
-}
+def no_repair(patch: pytest.MonkeyPatch) -> None:
+    """No host looks after its sessions: who is gone is missed by the next request at the earliest."""
+    patch.setattr(Duty, "due", property(lambda _: False))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+from clustersession.core.record import Record, digest, is_live, rank
 from clustersession.core.repair import mark, owes
-from clustersession.testing.simulated import World
+from clustersession.testing.simulated import SimulatedNode, World
 
 from .checker import Story, Violation
 from .workload import Cookie, User
+
+COPIES: Final = "not two equal copies"
+VOUCHED: Final = "served by who is no owner"
+OWED: Final = "debt at the end"
+HINTED: Final = "hints at the end"
+EVERYTHING: Final = 1_000_000
 
 
 def known_singles(world: World, people: Sequence[User]) -> dict[bytes, str]:
@@ -47,3 +55,57 @@ def files_lost(world: World, people: Sequence[User], singles: dict[bytes, str], 
             detail = f"it was acked, and only {lost} held it, which did not know"
             violations.append(Violation("lost write", world.now, story.name, detail, cookie.key))
     return violations
+
+
+def unsettled(world: World, people: Sequence[User]) -> Iterator[Violation]:
+    """What ought not to be so when everything is healed and nobody asks for anything any more."""
+    up = [node for node in world.nodes.values() if node.up]
+    for node in up:
+        if node.duty.debt != 0:
+            yield Violation(OWED, world.now, "-", f"{node.name} owes {node.duty.debt}")
+        hints = {other.name: node.host.store.hint_count(other.name) for other in up}
+        if any(hints.values()):
+            yield Violation(HINTED, world.now, "-", f"{node.name} has hints: {hints}")
+    best = _best_of(up)
+    yield from _unequal(world, people, best)
+    for key, record in best.items():
+        owners = () if record.ended is not None else record.owners
+        for node in up:
+            if node.name not in owners and node.host.vouched(key, (0, 0)) is not None:
+                yield Violation(VOUCHED, world.now, "-", f"{key!r} by {node.name}, its owners are {owners}", key)
+
+
+def unequal(world: World, people: Sequence[User]) -> Iterator[Violation]:
+    """Sessions in use that have not two equal copies."""
+    return _unequal(world, people, _best_of([node for node in world.nodes.values() if node.up]))
+
+
+def _unequal(world: World, people: Sequence[User], best: dict[bytes, Record]) -> Iterator[Violation]:
+    for cookie, story in in_use(people):
+        record = best.get(cookie.key)
+        if record is not None and is_live(record) and not story.excused:
+            detail = _unlike(world, cookie.key, record)
+            if detail:
+                yield Violation(COPIES, world.now, story.name, detail, cookie.key)
+
+
+def _best_of(up: Sequence[SimulatedNode]) -> dict[bytes, Record]:
+    """Of each session a tombstone, or the copy that wins."""
+    best: dict[bytes, Record] = {}
+    for node in up:
+        for key, record in node.host.survey(None, EVERYTHING):
+            if record is not None and not record.pointer:
+                known = best.get(key)
+                if known is None or (record.ended is not None, rank(record)) > (known.ended is not None, rank(known)):
+                    best[key] = record
+    return best
+
+
+def _unlike(world: World, key: bytes, best: Record) -> str:
+    """How the owners' copies differ."""
+    up = {node.name: node for node in world.nodes.values() if node.up}
+    held = {owner: up[owner].host.record(key) if owner in up else None for owner in best.owners if owner is not None}
+    digests = {record and digest(key, record) for record in held.values()}
+    if len(held) == min(2, len(up)) and len(digests) == 1 and None not in digests:
+        return ""
+    return f"{best.owners} hold {list(digests)}"

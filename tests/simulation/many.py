@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import pytest
 
-from .broken import BUILDS
+from .builds import BUILDS
 from .operating import COUNTED, Operating
 from .run import Result, run_seed
 from .schedules import mixed, schedule_of
@@ -60,8 +60,9 @@ class Job(NamedTuple):
         parts.append(f"--schedule {self.schedule!r}")
         if self.kinds:
             parts.append(f"--kinds {','.join(self.kinds)!r}")
-        numbers = ("users", self.users), ("nodes", self.nodes), ("zones", self.zones)
-        parts += [f"--{name} {value}" for name, value in numbers if value]
+        parts += [
+            f"--{name} {value}" for name, value in (("users", self.users), ("nodes", self.nodes), ("zones", self.zones)) if value
+        ]
         if self.faults is not None:
             parts.append(f"--faults {','.join(map(str, self.faults)) or 'none'}")
         if self.plain:

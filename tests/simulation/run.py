@@ -13,10 +13,10 @@ from clustersession.core.calls import Call, Reply
 from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
-from .copies import files_lost, known_singles
+from .copies import files_lost, known_singles, unequal, unsettled
 from .faults import AWAY, LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
 from .operating import Operating
-from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Stranded, User
+from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Sleeper, Stranded, User
 
 RECOVERY_MAX_S = 25.0
 SKIPPED_S = 0.5
@@ -50,15 +50,16 @@ def run_seed(
     timeouts: Timeouts | None = None,
     write_below: float | None = None,
     people: type[User] = Operating,
+    sleepers: int = 0,
     listener: Listener | None = None,
     on_wire: bool = True,
 ) -> Result:
     """Run `seed`. The same seed gives the same result, to the last event. `faults`: only these strike, counted from 0.
-    `write_below`: of which chance a click is a write, not a read."""
+    `write_below`: of which chance a click is a write, not a read. `sleepers`: so many more log in and do nothing then."""
     with _without_collector():
         world = World(seed, nodes or 3 + seed % 3, timeouts=timeouts, on_wire=on_wire, zones=zones)
         _overheard(world, listener)
-        run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below, people)
+        run = _Run(world, users, idle_s, WRITE_BELOW if write_below is None else write_below, people, sleepers)
         number = 0
         while world.now < seconds:
             kind = world.random.choice(list(kinds))
@@ -67,6 +68,7 @@ def run_seed(
             if not (run.strike(kind) if struck else run.passed()):
                 break
         run.read_all()
+        run.settle()
         return Result(seed, run.checker.violations, world.counts)
 
 
@@ -93,10 +95,12 @@ def _overheard(world: World, listener: Listener | None) -> None:
 class _Run:
     """The users and the checker of one world."""
 
-    def __init__(self, world: World, users: int, idle_s: float, write_below: float, people: type[User]) -> None:
+    def __init__(self, world: World, users: int, idle_s: float, write_below: float, people: type[User], sleepers: int) -> None:
         self.world, self.checker = world, Checker()
         world.run(1.0)
         self.people = [people(world, self.checker, number, idle_s, write_below) for number in range(users)]
+        self.sleepers = [Sleeper(world, self.checker, users + number) for number in range(sleepers)]
+        self.people += self.sleepers
         self._parted = 0
         world.run(3.0)
 
@@ -122,6 +126,9 @@ class _Run:
         world.log("*** over")
         if not _recovered(world):
             self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: {healthy(world)}"))
+            return False
+        if self.sleepers and not _passes(world, lambda: not any(True for _ in unequal(world, self.sleepers))):
+            self.checker.violations += unequal(world, self.sleepers)
             return False
         if stranded and not _passes(world, lambda: all(node.duty.debt == 0 for node in world.nodes.values())):
             self.checker.violations.append(Violation("no recovery", world.now, "-", f"after {kind}: sessions lack a second copy"))
@@ -169,6 +176,12 @@ class _Run:
                 for cookie, story in user.old:
                     user.read(node, cookie, story)
         world.run(world.now + 3.0)
+
+    def settle(self) -> None:
+        """In the time that a recovery may take every session has two equal copies, and nobody owes anybody anything."""
+        world, found = self.world, self.checker.violations
+        if not found and not _passes(world, lambda: not any(True for _ in unsettled(world, self.people))):
+            found += unsettled(world, self.people)
 
 
 def _recovered(world: World) -> bool:

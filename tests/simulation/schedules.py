@@ -22,11 +22,12 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
     "one host alone": {"kinds": (*ALONE, *LOSSY)},
     "one after another": {"kinds": RELAY},
     "others leave meanwhile": {"kinds": AWAY},
+    "sessions that nobody uses": {"kinds": (*ONE_AT_A_TIME, *DRAINS), "users": 2, "sleepers": 20},
     "short sessions": {"idle_s": SHORT_IDLE_S},
     "long faults, short sessions": {"kinds": LONG, "idle_s": SHORT_IDLE_S},
     "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY)},
 }
-# not in the mix: those that show one rule only, one that is not promised, and what the mix has in zones now and then
+# not in the mix: those that show one rule only, one that is not promised, and zones, in which a third of the mix is anyway
 APART: Final[Mapping[str, Schedule]] = {
     "many calls fail at once": {"kinds": MORE_THAN_ONE},
     "cuts that nobody takes for a death": {"kinds": CUTS, "nodes": 3, "timeouts": Timeouts(dead_s=NEVER_DEAD_S)},
@@ -38,8 +39,8 @@ APART: Final[Mapping[str, Schedule]] = {
 
 
 def mixed(seed: int) -> tuple[str, int]:
-    """The schedule of this seed in a mass run, and in how many zones its nodes are: after so many seeds each has had its turn
-    with each number of nodes, and after six times as many with each of zones."""
+    """The schedule of this seed in a mass run, and in how many zones its nodes are. After so many seeds each schedule has had its
+    turn with each number of nodes, and after six times as many with each number of zones."""
     names = list(SCHEDULES)
     turn, nodes = divmod(seed, 3)
     again, place = divmod(turn, len(names))

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from .broken import BUILDS, Build
+from .builds import BUILDS, Build
 from .faults import MORE_THAN_ONE
 from .many import Job
 from .operating import COUNTED, Operating
@@ -50,6 +50,11 @@ FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     # two owners in two zones, each of which took the other for lost, chose their new backup by their own zone: not the same one
     "two zones choose two backups": (26, {**schedule_of("cuts, in zones"), "nodes": 4}),
     "two zones choose two backups, again": (38, {**schedule_of("cuts, in zones"), "nodes": 4}),
+    # both owners that it knew had left for good, and new ones had come: nobody it asked knew that its sessions had ended
+    "a host that comes back to strangers": (5, {**schedule_of("others leave meanwhile"), "seconds": 25.0, "people": Operating}),
+    "a host that is back among strangers": (13, {**schedule_of("others leave meanwhile"), "seconds": 37.0, "people": Operating}),
+    # two new hosts had made it, and who was asked for it had not heard of either yet: lost, it said
+    "a session of two hosts that are new": (6, {**schedule_of("others leave meanwhile"), "seconds": 50.0, "people": Operating}),
 }
 
 

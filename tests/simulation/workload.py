@@ -283,6 +283,17 @@ class Stranded(User):
             self.read(self._host, self.cookie, self.story)
 
 
+class Sleeper(User):
+    """Somebody who logs in and closes the laptop: only repair looks after the session."""
+
+    def _click(self) -> None:
+        if self.cookie is None and not self.stopped:
+            node = self._a_host()
+            self.world.at(CLIENT_WAITS_S, self._click)
+            if node is not None:
+                self._log_in_anew(node)
+
+
 def _shown(items: dict[str, bytes]) -> str:
     return " ".join(f"{key}={in_words(key, value)}" for key, value in sorted(items.items())) or "nothing"
 
