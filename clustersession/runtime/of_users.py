@@ -50,7 +50,8 @@ class OfUsers:
         def rule(record: Record | None) -> Decision:
             if record is None or not host.bars.is_of(record, bar.labels) or not bar.ends(key, record):
                 return Decision(Done())
-            decision = replica.decide(record, End(key, REASON, record.owners, record.epoch), at, None)
+            reason = REASON if record.ended is None else record.ended.reason
+            decision = replica.decide(record, End(key, reason, record.owners, record.epoch), at, None)
             return decision if record.ended is None else decision._replace(reply=Done())  # a grace is no session of its own
 
         try:

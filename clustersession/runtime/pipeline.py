@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
 from ..core.operations import Ended, Loaded, LoadOutcome, Target, Unavailable, load
-from ..core.record import Key, Lifetime, Record
+from ..core.record import ROTATED, Key, Lifetime, Record
 from ..core.session_id import SessionId, store_key
 from ..core.values import HIDDEN
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .sync_driver import SyncDriver
 
 GRACE_S: Final = 10.0  # parallel requests of a login may read the anonymous state as it was for so long
-ROTATED: Final = "rotated"
 
 
 class Visit:
@@ -193,7 +192,11 @@ class Visit:
             self._refuse_late({"": None})
         if stored is not None:
             self._deleted = True
-            yield from end_session(self._engine, stored.key, stored.placement, anonymous=stored.record.principal is None)
+            try:
+                yield from end_session(self._engine, stored.key, stored.placement, anonymous=stored.record.principal is None)
+            except LateWrite:  # another request has given it a new ID, whose cookie is on its way
+                self._deleted = False
+                raise
             yield from self._old_ends(stored.record)
         elif type(self._outcome) is Unavailable and not self._deleted:
             self._deleted = ticket is not None

@@ -30,6 +30,8 @@ from ..core.operations import (
     touch,
 )
 from ..core.record import (
+    LOGOUT,
+    ROTATED,
     Key,
     Lifetime,
     Lock,
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
     from .cookies import Ticket
     from .engine import Engine
 
-LOGOUT: Final = "logout"
 EMPTIED: Final = "emptied"
 log: Final = logging.getLogger("clustersession")
 
@@ -229,7 +230,7 @@ def end_graces(engine: Engine, record: Record) -> Operation[None]:
     """What is ended under its ID is not shown under former ones either. Raises `SessionUnavailable` if one of them may be."""
     failed: list[tuple[Key, EndOutcome]] = []
     for grace in graces_of(record, engine.now()):
-        outcome = yield from end(engine.cluster(), grace.key, Placement(grace.epoch, grace.owners), LOGOUT)
+        outcome = yield from end(engine.cluster(), grace.key, Placement(grace.epoch, grace.owners), ROTATED)
         if not isinstance(outcome, EndedBy):
             failed.append((grace.key, outcome))
     for key, outcome in failed:

@@ -549,11 +549,19 @@ def test_an_end_without_a_grace_ends_that_of_before() -> None:
     grace, which is the rotation's own, or one of a certain version."""
     ending = Ending("rotated", NOW - 4, NOW + 6)
     graced = tombstone(4, ("a", "c"), ended=ending, items=record().items, principal="7")
-    done = decide(graced, calls.End(KEY, "logout", ("a", "b"), 1), HERE, None)
+    done = decide(graced, calls.End(KEY, "rotated", ("a", "b"), 1), HERE, None)
     over = graced.but(ended=Ending("rotated", NOW - 4), items={}, principal=SOMEBODY)
     assert done == Decision(calls.EndHeld(4, ("a", "c")), True, over, hint=("c",))
     assert decide(graced, calls.End(KEY, "rotated", ("a", "b"), 1, 10.0), HERE, None) == Decision(calls.EndHeld(4, ("a", "c")))
     assert not decide(graced, calls.End(KEY, "emptied", ("a", "c"), 4, None, 1), HERE, None).write
+
+
+def test_a_logout_is_told_that_the_session_has_another_id() -> None:
+    """It would seem to have ended, and go on under that."""
+    for held in (tombstone(4, ("a", "c"), ended=Ending("rotated", NOW - 4)), tombstone(4, ended=Ending("rotated", NOW, NOW + 9))):
+        told = decide(held, calls.End(KEY, "logout", ("a", "b"), 1), HERE, None)
+        assert isinstance(told.reply, calls.Gone)
+        assert (told.reply.reason, told.write) == ("rotated", False)
 
 
 def test_a_touch_only_moves_the_last_use_forward() -> None:

@@ -18,7 +18,7 @@ from clustersession.core.record import DEVICE, SOMEBODY, Key, Record
 from clustersession.core.replica.ends import TOMBSTONE_KEPT_S
 from clustersession.core.sealing import Sealer
 from clustersession.core.upkeep import barred
-from clustersession.errors import LoginTooOld, SessionUnavailable, TooManySessions, ValueNotSupported
+from clustersession.errors import LateWrite, LoginTooOld, SessionUnavailable, TooManySessions, ValueNotSupported
 from clustersession.runtime.board import write_board
 from clustersession.runtime.budget import Budget
 from clustersession.runtime.engine import Engine
@@ -607,6 +607,31 @@ def test_a_logout_that_cannot_end_the_grace_is_none(cluster: InProcessCluster, c
     cluster.paused(*owners)
     log_out(a, new)
     assert read(a, new) == {}
+
+
+# --- beside a rotation ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grace", [False, True])
+def test_a_logout_beside_a_rotation_does_not_seem_to_have_happened(cluster: InProcessCluster, grace: bool) -> None:
+    """The request that logs out has seen the session under the ID that another one has just replaced: it is refused as a late
+    write is, and the new cookie, which is on its way, is not deleted; with that the next try logs out."""
+    a, b, _ = cluster.engines()
+    cookie = login(a, "7")
+    late, rotating = visit(b, cookie), visit(a, cookie)
+    assert late.session["_user_id"] == "7"
+    rotating.session.rotate(grace=grace)
+    save(a, rotating)
+    new = rotating.headers().cookies[0].partition(";")[0]
+    late.session.end()
+    with pytest.raises(LateWrite):
+        save(b, late)
+    assert late.refusal_headers().cookies == ()
+    assert alive(cluster, new) == [True]
+    again = visit(b, new)
+    again.session.end()
+    save(b, again)
+    assert alive(cluster, new, cookie) == [False, False]
 
 
 # --- awaited -----------------------------------------------------------------------------------------------------------------

@@ -20,10 +20,12 @@ def end(
     cluster: Cluster, key: Key, placement: Placement, reason: str, grace: float | None = None, *, anonymous: bool = False
 ) -> Operation[EndOutcome]:
     """Acked when every owner of the highest epoch seen holds the tombstone: two nodes, or one if there is no other.
-    `anonymous`: it is known to be no user's."""
+    `anonymous`: it is known to be no user's. Of a logout `Ended` says that the session has got another ID meanwhile."""
     walk, call = _Walk(placement), calls.End(key, reason, placement.owners, placement.epoch, grace, anonymous=anonymous)
     for _ in range(TRIES_MAX):
         yield from _tell_owners(cluster, walk, call)
+        if walk.rotated is not None:
+            return walk.rotated
         failed = [owner for owner in walk.owners() if owner not in walk.holders]
         if not failed and len(walk.owners()) == 1 and not walk.alone:
             yield from _second_holder(cluster, key, walk)
@@ -64,6 +66,7 @@ class _Walk:
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self.holders: set[str] = set()
+        self.rotated: Ended | None = None
         self.alone = False  # it was tried: nobody but the single owner can hold it
 
     def owners(self) -> list[str]:
@@ -97,6 +100,8 @@ def _tell_owners(cluster: Cluster, walk: _Walk, call: calls.End) -> Operation[No
         call = msgspec.structs.replace(call, owners=walk.placement.owners, epoch=walk.placement.epoch)
         replies = yield AskAll(tuple(Ask(owner, call) for owner in todo))
         for owner, reply in zip(todo, replies, strict=True):
+            if isinstance(reply, calls.Gone):
+                walk.rotated = Ended(reply.reason, reply.ago)
             if isinstance(reply, calls.EndHeld):
                 walk.holders.add(owner)
                 walk.follow(Placement(reply.epoch, reply.owners))

@@ -121,5 +121,5 @@ LoadOutcome: TypeAlias = Loaded | Ended | Lost | Unavailable
 Refused: TypeAlias = Conflicting | Mistyped
 SaveOutcome: TypeAlias = Saved | Ended | Rejected | Refused | Unavailable
 CreateOutcome: TypeAlias = Saved | Unavailable
-EndOutcome: TypeAlias = EndedBy | Unavailable
+EndOutcome: TypeAlias = EndedBy | Ended | Unavailable
 RotateOutcome: TypeAlias = Rotated | Ended | Refused | Unavailable

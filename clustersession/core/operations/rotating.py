@@ -8,7 +8,7 @@ from .. import calls
 from ..bars import with_root
 from ..effects import Ask, Operation, Tell, Wait
 from ..graces import granted, with_graces
-from ..record import Item, Key, Patch, Record, Stamp, patched
+from ..record import ROTATED, Item, Key, Patch, Record, Stamp, patched
 from ..resolving import resolved
 from .ending import end
 from .moving import completed, moved
@@ -27,7 +27,6 @@ from .saving import ROTATING_TRIES_MAX, ROTATING_WAIT_S, create, new_owners, uns
 
 FREEZE_S: Final = 1.0  # longer than the budget of a request: a rotation is over, or given up, before patches are taken again
 THAW_S: Final = 0.0
-REASON: Final = "rotated"
 CLOSED_TRIES_MAX: Final = 4
 
 
@@ -66,7 +65,7 @@ def rotate(
     ended: EndOutcome | Ended
     if isinstance(closed, Record):
         owners, nobodys = Placement(closed.epoch, closed.owners), frozen.principal is None
-        ended = yield from end(cluster, key, owners, REASON, grace, anonymous=nobodys)
+        ended = yield from end(cluster, key, owners, ROTATED, grace, anonymous=nobodys)
         if isinstance(ended, EndedBy):
             return Rotated(saved, record)
     else:
@@ -81,7 +80,7 @@ def _closed(cluster: Cluster, key: Key, frozen: Record, grace: float | None) -> 
     that gives no answer is replaced first; the record with the owners then."""
     for _ in range(CLOSED_TRIES_MAX):
         master, backup = frozen.owners
-        call = calls.End(key, REASON, frozen.owners, frozen.epoch, grace, frozen.version)
+        call = calls.End(key, ROTATED, frozen.owners, frozen.epoch, grace, frozen.version)
         reply = yield Ask(backup or master, call)
         match reply:
             case calls.EndHeld():

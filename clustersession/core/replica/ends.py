@@ -7,7 +7,20 @@ from typing import Final
 
 from ..absorb import owners_but
 from ..calls import Conflict, Done, End, EndHeld, Expire, Found, InUse, Later, NotMine
-from ..record import EXPIRED, SOMEBODY, Ending, Record, ended, expired, expires_at, is_live, is_over, without_grace
+from ..record import (
+    EXPIRED,
+    LOGOUT,
+    ROTATED,
+    SOMEBODY,
+    Ending,
+    Record,
+    ended,
+    expired,
+    expires_at,
+    is_live,
+    is_over,
+    without_grace,
+)
 from .decision import Decision, Situation, gone
 from .writes import TOUCH_STEP_S
 
@@ -27,6 +40,8 @@ def on_end(record: Record | None, call: End, at: Situation) -> Decision:
     if record is not None and record.ended is not None:
         if call.version is not None:
             return Decision(gone(record, record.ended, at))
+        if call.reason == LOGOUT and record.ended.reason == ROTATED:
+            return Decision(gone(record, record.ended, at))  # the session lives on under another ID, which this must not hide
         held = EndHeld(record.epoch, record.owners)
         if is_over(record) or call.grace is not None:
             return Decision(held)
