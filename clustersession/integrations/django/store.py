@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from copy import deepcopy
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -182,6 +183,9 @@ class SessionStore(StoreOperations, SessionBase):
 
     def __delitem__(self, key: str) -> None:
         del self.inner[key]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return deepcopy(dict(self.inner), memo)  # a copy of its values: there is one store for each request
 
     def clear(self) -> None:
         self.inner.clear()
