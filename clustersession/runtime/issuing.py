@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ..core.cookie import should_issue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cookies import Cookies, Ticket
+    from .engine import Engine
     from .stored import Stored
 
 
@@ -18,6 +21,14 @@ def issued(cookies: Cookies, ticket: Ticket | None, stored: Stored, max_age_s: i
     if ticket is not None and ticket.name != cookies.name:
         return text, cookies.deleted(ticket.name)
     return (text,)
+
+
+def count_issued(engine: Engine, ticket: Ticket | None, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
+    """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
+    if ticket is None or ticket.sid.key != stored.key:
+        engine.count("id_sent")
+        if is_plain is not None and engine.cookies.secure and is_plain():
+            engine.count("id_sent_plain")
 
 
 def is_due(cookies: Cookies, ticket: Ticket | None, stored: Stored, max_age_s: int | None) -> bool:

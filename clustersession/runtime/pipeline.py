@@ -15,7 +15,7 @@ from ..core.values import HIDDEN
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
-from .issuing import is_due, issued
+from .issuing import count_issued, is_due, issued
 from .logins import admitted, made_room, with_device
 from .outages import RECENTLY_LOST
 from .session import RequestSession
@@ -334,7 +334,7 @@ class Visit:
             return NOTHING
         cookies = self._cookies()
         if cookies and self._stored is not None:
-            self._count_sent(self._stored, is_plain)
+            count_issued(self._engine, self.ticket, self._stored, is_plain)
         return SessionHeaders(cookies, vary=True) if cookies else LOOKED_AT
 
     def _cookies(self) -> tuple[str, ...]:
@@ -344,13 +344,6 @@ class Visit:
         if self._superseded or not (self.reissue or is_due(cookies, ticket, stored, self.max_age_s if self.slides else None)):
             return ()
         return issued(cookies, ticket, stored, self.max_age_s)
-
-    def _count_sent(self, stored: Stored, is_plain: Callable[[], bool] | None) -> None:
-        """New IDs, of which some should come back soon: a browser that asks over plain HTTP keeps no `Secure` cookie."""
-        if self.ticket is None or self.ticket.sid.key != stored.key:
-            self._engine.count("id_sent")
-            if is_plain is not None and self._engine.cookies.secure and is_plain():
-                self._engine.count("id_sent_plain")
 
     def _deletion(self) -> tuple[str, ...]:
         if not self._deleted:
