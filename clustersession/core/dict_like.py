@@ -14,6 +14,9 @@ class DictLike(MutableMapping[str, Any]):
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return {**self, **other}
 
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self}
+
     def __ior__(self, other: Mapping[str, Any]) -> Self:
         self.update(other)
         return self
@@ -21,3 +24,6 @@ class DictLike(MutableMapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         """A dict of it, as shallow as dict's."""
         return dict(self)
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (self.copy(),)  # a copy, a deep copy or a pickle of it is no session

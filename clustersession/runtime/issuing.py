@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING
 
 from ..core.cookie import should_issue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cookies import Cookies, Ticket
     from .engine import Engine
     from .stored import Stored

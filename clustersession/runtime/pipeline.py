@@ -299,6 +299,10 @@ class Visit:
         self._reserved = self._reserved or new_token(self._engine)
         return store_key(self._reserved).hex()
 
+    def withdraw(self) -> None:
+        """Nobody will have the reserved ID: what it was for has ended."""
+        self._reserved, self.must_exist = None, False
+
     @property
     def reserved(self) -> str | None:
         return None if self._reserved is None else self.reserve()

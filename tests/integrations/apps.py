@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from copy import copy, deepcopy
 from typing import Any
 
 import flask as flask_package
@@ -112,6 +113,14 @@ def act(session: Any, path: str) -> Any:  # noqa: C901  (a table of what a page 
         case "set_refresh", [key, value]:
             session[key] = value
             act(session, f"/refresh/{key}")
+        case "copies", [key]:
+            session[key] = ["own"]
+            for each in [deepcopy(session)] + ([] if hasattr(session, "cycle_key") else [copy(session)]):
+                each[key] = "another's"
+                each["only there"] = 1
+            deep = deepcopy(session)
+            deep.pop(key).append("another's")
+            return type(deep).__name__
         case "lock", [name]:
             session.lock(name, wait_s=0)
             session[name] = "done"

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from clustersession.errors import ConfigError, SessionUnavailable
 from clustersession.integrations.django import SessionMiddleware, SessionStore, source
+from clustersession.integrations.django.store import DjangoSession
 from clustersession.runtime.engine import Engine
 from clustersession.testing.in_process import InProcessCluster
 from tests.integrations.apps import Caller, pair
@@ -197,6 +198,37 @@ def test_a_login_tells_its_new_key_at_once(cluster: InProcessCluster, user: User
         user_logged_in.disconnect(note)
     (key,) = noted
     assert SessionStore(key).load()["_auth_user_id"] == str(user.pk)
+
+
+@pytest.mark.parametrize("end", ["flush", "delete"])
+def test_a_key_that_was_promised_is_none_after_the_end(cluster: InProcessCluster, end: str) -> None:
+    """`cycle_key()` tells its new key at once; when the session is ended then, no session will ever have it."""
+    client = client_of(cluster)
+    client.get("/set/k/v")
+    engine = cluster["a"].engine
+    visit = engine.visit((f"cs={client.cookies['cs'].value}",), blocking=True, session_type=DjangoSession)
+    store = SessionStore.of_request(engine, visit)
+    store.cycle_key()
+    promised = store.session_key
+    getattr(store, end)()
+    assert (store.session_key, store.is_empty()) == (None, True)
+    store.cycle_key()
+    assert store.session_key not in (None, promised)
+    store["k"] = "w"
+    store.save()
+    assert SessionStore(store.session_key)["k"] == "w"
+
+
+def test_a_new_session_that_was_to_exist_does_not_after_the_end(cluster: InProcessCluster) -> None:
+    """`cycle_key()` of a visitor without a session, then `flush()`: nothing is stored and no cookie set."""
+    engine = cluster["a"].engine
+    visit = engine.visit((), blocking=True, session_type=DjangoSession)
+    store = SessionStore.of_request(engine, visit)
+    store.cycle_key()
+    store.flush()
+    engine.blocking.run(visit.save(), visit.budget)
+    assert visit.headers().cookies[:1] in ((), (engine.cookies.deleted("cs"),))
+    assert cluster.entries() == 0
 
 
 def test_messages_in_the_session(cluster: InProcessCluster, user: User) -> None:

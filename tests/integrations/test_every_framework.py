@@ -84,6 +84,13 @@ def test_what_is_changed_in_place_is_saved(site: Site) -> None:
     assert site.values("c", cookie) == {"cart": ["x", "y"]}
 
 
+def test_a_copy_of_the_session_is_none(site: Site) -> None:
+    """What is changed in it, or in a deep copy's values, is changed nowhere else."""
+    answer = site.get("a", "/copies/k")
+    assert json.loads(answer.body) == "dict"
+    assert site.values("b", pair(answer)) == {"k": ["own"]}
+
+
 def test_two_tabs_that_change_different_keys_both_win(site: Site) -> None:
     """Nobody writes back what it has only read."""
     cookie = pair(site.get("a", "/set/start/1"))

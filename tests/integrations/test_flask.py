@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
@@ -378,6 +380,28 @@ def test_who_looks_first_when_the_response_is_made_sees_the_session(cluster: InP
     with flask.request_finished.connected_to(finished, app):
         client.get("/quiet")
     assert seen == ["v"] * 3
+
+
+def test_what_flask_apps_do_with_a_dict(cluster: InProcessCluster) -> None:
+    """Unions from both sides, copies and pickles are dicts with its values, as with Flask's own session, which is a dict."""
+    app = shop(cluster)
+
+    @app.get("/copies")
+    def copies() -> str:
+        session["k"] = [1]
+        own = flask.session._get_current_object()  # type: ignore[attr-defined]
+        assert {"a": 1} | own == {"a": 1, "k": [1]} == {"a": 1} | session
+        assert {"k": 2} | own == {"k": [1]} == own | {}
+        shallow, deep, pickled = copy.copy(own), copy.deepcopy(own), pickle.loads(pickle.dumps(own))
+        assert shallow == deep == pickled == {"k": [1]}
+        assert shallow["k"] is own["k"] is not deep["k"]
+        shallow["b"] = 2
+        shallow.pop("k")
+        return "ok"
+
+    client = app.test_client()
+    assert client.get("/copies").status_code == 200
+    assert client.get("/").json == {"k": [1]}
 
 
 def test_a_session_of_a_request_inside_another(cluster: InProcessCluster) -> None:

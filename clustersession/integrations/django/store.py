@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from copy import deepcopy
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -183,6 +184,9 @@ class SessionStore(StoreOperations, SessionBase):
     def __delitem__(self, key: str) -> None:
         del self.inner[key]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return deepcopy(dict(self.inner), memo)  # a copy of its values: there is one store for each request
+
     def clear(self) -> None:
         self.inner.clear()
 
@@ -211,15 +215,19 @@ class SessionStore(StoreOperations, SessionBase):
         visit.session.rotate()
         visit.reserve()
 
+    def _end(self) -> None:
+        self.inner.end()
+        self.visit.withdraw()
+
     def flush(self) -> None:
         """End the session. What is set later begins a new one."""
-        self.inner.end()
+        self._end()
         if not self.in_request:
             self._run_save()
 
     async def aflush(self) -> None:
         await self._aget_session()
-        self.inner.end()
+        self._end()
         if not self.in_request:
             await self._arun_save()
 
@@ -229,7 +237,7 @@ class SessionStore(StoreOperations, SessionBase):
         if session_key is None and own is None:
             return
         if self.in_request and session_key in (None, own):
-            self.inner.end()
+            self._end()
             self._run_save()
         else:
             type(self)(session_key or own).flush()
@@ -241,7 +249,7 @@ class SessionStore(StoreOperations, SessionBase):
         if session_key is None and own is None:
             return
         if self.in_request and session_key in (None, own):
-            self.inner.end()
+            self._end()
             await self._arun_save()
         else:
             await type(self)(session_key or own).aflush()
