@@ -18,7 +18,7 @@ from ..settings import load_settings
 from ..settings.kinds import host_port
 from ..settings.table import BY_FIELD
 from .balancer_forms import AppHost, Check, Plan, haproxy, nginx
-from .show import asked
+from .show import asked_status
 
 STALE_EXIT: Final = 1
 _OWNER_CHARS: Final = 8  # the identity's half of a tag: it stays when the peer port changes
@@ -67,7 +67,7 @@ def balance(options: argparse.Namespace) -> int:
     if config.mode == "dev":
         raise ConfigError("CLUSTERSESSION_MODE", "dev mode has no node that could be balanced", "Unset it.")
     ring = KeyRing.parse(config.secret)
-    members = asked("/status").json()["members"]
+    members = asked_status()["members"]
     _check_same_keys(members, ring)
     places = _places(options, members)
     hosts = tuple(AppHost(each, places[each], _owner_tags(ring, each)) for each in sorted(places))

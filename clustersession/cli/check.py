@@ -86,7 +86,11 @@ def _place(config: Config, place: Path) -> Iterator[tuple[str, str]]:
     if there == place:
         make_private(place)  # exists, so this only looks
     elif not os.access(there, os.W_OK | os.X_OK):
-        yield "note", f"place: user {os.geteuid()} cannot create {place}; the user that the app runs as must be able to."
+        may_be_there = "" if os.access(there, os.X_OK) else ", nor see whether it is there"
+        who = f"user {os.geteuid()} cannot create {place}{may_be_there}"
+        yield "note", f"place: {who}; the user that the app runs as must be able to."
+        if may_be_there:
+            return
     size = store_bytes(there, config.limits.store_bytes_max, own=_used(place))
     yield "ok", f"place: {place} has room for {size // 2**20} MiB"
     holder = NodeLock(place).holder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -48,6 +49,8 @@ def explain(options: argparse.Namespace) -> int:
         if not _is_handle(options.handle):  # it may be a secret, so it is not repeated
             options.parser.error("a handle has 32 hex digits; a cookie is a secret: give it on standard input, never here")
         return _explained(options, options.handle.lower(), None)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no text is no ID either
     text = sys.stdin.read(INPUT_CHARS_MAX)
     if _is_handle(text.strip()):
         return _explained(options, text.strip().lower(), None)

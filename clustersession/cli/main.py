@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_import(commands.add_parser("import", help="take over all sessions of the old store, without their users"))
 
     one = commands.add_parser("drain", help="have this host's node hand over its sessions; it stays until it is stopped")
-    one.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for that (default: 60)")
+    one.add_argument("--timeout", type=show.seconds, default=60.0, help="seconds to wait for that (default: 60)")
     one.set_defaults(run=show.drain)
 
     one = commands.add_parser("tags", help="the tags by which a balancer can route on the cookie")

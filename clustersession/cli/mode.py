@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from ..core.switch import ALL, MODES
-from .show import asked
+from .show import asked, asked_status
 
 FOLLOW: Final = (
     "Hosts with CLUSTERSESSION_MODE_SWITCH=1 follow within a second or two, without a restart; others keep their own mode."
@@ -31,7 +31,7 @@ def mode(options: argparse.Namespace) -> int:
         print(asked(f"/mode/{options.mode}/{options.percent}", method="POST").text.strip())
         print(FOLLOW)
         return 0
-    found = asked("/status").json()
+    found = asked_status()
     if options.json:
         print(json.dumps({"mode": found["mode"], "switch": found["switch"]}, indent=2))
         return 0

@@ -16,7 +16,7 @@ from ..node.imprint import forget, imprint, leave
 from ..node.launch import node_command, node_environ
 from ..node.notify import READY, announce
 from ..node.spawn import WORKERLESS_S, detach, end_after_last_worker
-from ..node.supervise import Commands, Supervisor
+from ..node.supervise import Commands, Supervisor, cannot_run
 from ..settings import load_settings, process_environ
 from ..store.locks import NodeLock
 from ..store.place import make_private, place_for
@@ -66,8 +66,16 @@ def run(options: argparse.Namespace) -> int:
     config = load_settings(under_test=False)
     environ = process_environ()
     if config.mode == "dev":
-        os.execvpe(command[0], command, environ)  # noqa: S606  (the app's command, as given)
+        return _become(command, environ)
     return _supervised(config, command, environ)
+
+
+def _become(command: list[str], environ: dict[str, str]) -> int:
+    """This process goes on as the command; an exit code if it cannot."""
+    try:
+        os.execvpe(command[0], command, environ)  # noqa: S606  (the app's command, as given)
+    except OSError as error:
+        return cannot_run(command[0], error)
 
 
 def _supervised(config: Config, command: list[str], environ: dict[str, str]) -> int:

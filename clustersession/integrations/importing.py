@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -50,12 +51,20 @@ def named(option: str, text: str) -> Any:
     except (ImportError, AttributeError) as error:
         remedy = "Run this in the directory and the environment that the app runs in."
         raise ConfigError(option, f"{text!r} cannot be loaded ({error})", remedy) from error
-    return found() if path.endswith("()") else found
+    return _called(option, text, found) if path.endswith("()") else found
+
+
+def _called(option: str, text: str, function: Any) -> Any:
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise ConfigError(option, f"{text!r} cannot be called without arguments ({error})", "Name a function that can.") from None
+    return function()
 
 
 def _source(text: str) -> Source:
     found = named(FROM, text)
-    made = found() if not _is_source(found) and callable(found) else found
+    made = _called(FROM, text, found) if not _is_source(found) and callable(found) else found
     if not _is_source(made):
         remedy = "Name what the app passes as `adopt=`, or a function that makes it."
         raise ConfigError(FROM, f"{text!r} is no source, but a {type(made).__name__}", remedy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -139,7 +140,7 @@ class AdminListener:
     def _switched(self, words: bytes) -> Answer:
         """`words`: the mode, and the per cent of the sessions."""
         mode, _, percent = words.decode("ascii", "replace").partition("/")
-        if mode not in MODES or not percent.isdecimal() or int(percent) > ALL:
+        if mode not in MODES or not re.fullmatch(r"[0-9]{1,3}", percent) or int(percent) > ALL:
             return Answer(HTTPStatus.BAD_REQUEST, f"a mode is one of {', '.join(MODES)}, and per cent a number from 0 to {ALL}\n")
         self._sources.switch(mode, int(percent))
         return Answer(

@@ -113,12 +113,8 @@ class Supervisor:
             return refused
         try:
             self._app = self._started(self._commands.app, self._commands.app_environ)
-        except FileNotFoundError:
-            log.error("there is no command %s", self._commands.app[0])  # noqa: TRY400  (the trace says nothing more)
-            return NOT_FOUND_EXIT
         except OSError as error:
-            log.error("cannot run %s: %s", self._commands.app[0], error.strerror)  # noqa: TRY400
-            return NOT_EXECUTABLE_EXIT
+            return cannot_run(self._commands.app[0], error)
         self._on_app()
         while self._app.returncode is None:
             self._forward(self._event(self._until_due()))
@@ -239,6 +235,15 @@ class Supervisor:
                 deadline = time.monotonic() + NODE_STOP_S
             elif event.si_signo in ENDING:
                 os.kill(node.pid, event.si_signo)
+
+
+def cannot_run(command: str, error: OSError) -> int:
+    """Says so, and gives the exit code that shells have for it."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        log.error("there is no command %s", command)
+        return NOT_FOUND_EXIT
+    log.error("cannot run %s: %s", command, error.strerror)
+    return NOT_EXECUTABLE_EXIT
 
 
 def _exit_code(returncode: int) -> int:

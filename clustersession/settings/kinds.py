@@ -41,7 +41,10 @@ def _identity(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    return str(Path(text).expanduser().absolute())  # the node that a worker starts has another directory
+    try:
+        return str(Path(text).expanduser().absolute())  # the node that a worker starts has another directory
+    except RuntimeError:
+        raise ValueError(f"{text!r} is of a user who is not known here") from None
 
 
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -100,7 +103,10 @@ def _moment(text: str) -> float:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a day like 2027-01-31, nor a moment like 2027-01-31T12:00+01:00") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    try:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except OverflowError:
+        raise ValueError(f"{text!r} is too far away") from None
 
 
 def _iso(value: float) -> str:

@@ -60,9 +60,10 @@ def load_settings(
 
 
 def load_admin(environ: Mapping[str, str] | None = None) -> tuple[Address | None, str | None]:
-    """Where the control listener is (None: off) and its token: all that asking it needs, so no secret."""
+    """Where the control listener is (None: off) and its token: all that asking it needs, so no secret. Raises `ConfigError`."""
     wanted = (BY_FIELD["admin_listen"], BY_FIELD["admin_token"])
     values = _parsed(os.environ if environ is None else environ, wanted)
+    _check_token(values.get("admin_token"))
     return values.get("admin_listen", Address(host="127.0.0.1", port=ADMIN_PORT)), values.get("admin_token")
 
 
@@ -218,13 +219,17 @@ def _check_together(config: Config) -> None:
 
 def check_admin(address: Address | None, token: str | None) -> None:
     """Raises `ConfigError` if the control listener would be open to other hosts without a good token."""
-    name = PREFIX + "ADMIN_TOKEN"
-    if token is not None and (len(token) < ADMIN_TOKEN_LENGTH_MIN or not token.isascii() or " " in token):
-        remedy = f"Use {ADMIN_TOKEN_LENGTH_MIN} or more ASCII characters without spaces; `openssl rand -hex 24` makes some."
-        raise ConfigError(name, "it is too short, or has characters that a bearer token cannot have", remedy)
+    _check_token(token)
     if address is not None and token is None and not is_loopback(address.host):
         remedy = f"Set it, or let {PREFIX}ADMIN_LISTEN be a loopback address or 'off'."
-        raise ConfigError(name, f"it is not set, but the control listener is open to other hosts on {address}", remedy)
+        problem = f"it is not set, but the control listener is open to other hosts on {address}"
+        raise ConfigError(PREFIX + "ADMIN_TOKEN", problem, remedy)
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and (len(token) < ADMIN_TOKEN_LENGTH_MIN or not token.isascii() or " " in token):
+        remedy = f"Use {ADMIN_TOKEN_LENGTH_MIN} or more ASCII characters without spaces; `openssl rand -hex 24` makes some."
+        raise ConfigError(PREFIX + "ADMIN_TOKEN", "it is too short, or has characters that a bearer token cannot have", remedy)
 
 
 def _check_limits(config: Config) -> None:

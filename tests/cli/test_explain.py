@@ -294,3 +294,15 @@ def test_a_cookie_is_not_taken_from_the_command_line(capsys: pytest.CaptureFixtu
 def test_the_settings_must_be_there_for_a_cookie(explain: Explain) -> None:
     """Without the ring no cookie can be verified; that is an error of the settings, as with every command."""
     assert explain(None, stdin="shop=x").exit == 78
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_bytes_that_are_no_text_are_no_id(
+    encoding: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the locale makes of standard input."""
+    monkeypatch.setenv("CLUSTERSESSION_MODE", "on")
+    monkeypatch.setenv("CLUSTERSESSION_SECRET", SECRET)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x00cookie"), encoding=encoding, errors="strict"))
+    assert main(["explain", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["verdict"]["code"] == "bad_id"

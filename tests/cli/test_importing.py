@@ -118,6 +118,8 @@ NOT_BEGUN: dict[str, tuple[list[str], str]] = {
     "no module": (["--app", "there.is.none:app"], "cannot be loaded.*No module named"),
     "no attribute": (["--from", f"{TARGETS}:nothing"], "cannot be loaded"),
     "no source": (["--from", f"{TARGETS}:number"], "is no source, but a int"),
+    "a function of something else": (["--from", "json:loads"], "cannot be called without arguments"),
+    "a function that takes more": (["--app", "json:loads()"], "cannot be called without arguments"),
     "no list": (["--from", f"{TARGETS}:unlisted"], "cannot list its sessions"),
     "signed cookies": (["--app", f"{TARGETS}:wsgi_app()", "--from", f"{TARGETS}:signed"], "no list|in the cookies"),
     "not ours": (["--app", f"{TARGETS}:plain_flask_app()"], "no session middleware of ours"),

@@ -140,6 +140,36 @@ def test_check_finds_a_place_that_others_can_look_into(
     assert "other users can look into it" in findings(capsys, code=78)["wrong"][0]
 
 
+NOBODY = 65534
+
+
+@pytest.mark.usefixtures("secret")
+def test_check_as_another_user_than_the_app_notes_what_it_cannot_look_into(tmp_path: Path) -> None:
+    """The place is the app user's alone, as it should be; that is no mistake, and no traceback."""
+    data = tmp_path / "data"
+    (data / "default-a").mkdir(parents=True)
+    environ = {**os.environ, "CLUSTERSESSION_DATA_DIR": str(data), "CLUSTERSESSION_NODE": "a", "CLUSTERSESSION_MODE": "on"}
+    for directory in (tmp_path, *tmp_path.parents[:-2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
+    is_root = os.geteuid() == 0
+    data.chmod(0o700 if is_root else 0o000)
+    become = f"os.setgid({NOBODY}); os.setuid({NOBODY})" if is_root else "pass"
+    code = f"""
+import contextlib, io, os, sys
+from clustersession.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["check"])  # all is loaded then: whoever becomes nobody may be unable to read our source
+{become}
+sys.exit(main(["check"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, env=environ, capture_output=True, text=True, check=False)
+    data.chmod(0o700)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "note  place: user" in done.stdout
+    assert "nor see whether it is there" in done.stdout
+
+
 @pytest.mark.usefixtures("secret")
 def test_check_finds_a_place_without_room(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -171,6 +171,20 @@ def test_run_in_dev_mode_is_the_app(host: Host, monkeypatch: pytest.MonkeyPatch)
     assert out.split()[-1] == str(run.pid)
 
 
+@pytest.mark.parametrize(("command", "code"), [("/nowhere/app", 127), (str(TOP), 126)], ids=["missing", "directory"])
+@pytest.mark.parametrize("mode", ["dev", "on"])
+def test_run_without_such_a_command_exits_as_shells_do(
+    host: Host, monkeypatch: pytest.MonkeyPatch, mode: str, command: str, code: int
+) -> None:
+    """In dev mode too, where `run` becomes the command."""
+    monkeypatch.setenv("CLUSTERSESSION_MODE", mode)
+    run = host.start("run", "--", command)
+    out, _ = run.communicate(timeout=DEADLINE_S)
+    assert run.returncode == code
+    assert command in out
+    assert "Traceback" not in out
+
+
 def test_a_killed_node_is_back_under_run(host: Host) -> None:
     """kill -9 of the node under `run`: another one holds the place soon after, the app runs on."""
     run = host.start("run", "--", "sleep", "60")

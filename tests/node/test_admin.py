@@ -207,7 +207,15 @@ def test_the_mode_is_switched_by_a_post() -> None:
     done = answer("/mode/mirror/25", method="POST")
     assert done.status_code == 202
     assert "switched to mirror, 25 per cent" in done.text
-    for wrong in ("/mode/dev/100", "/mode/on/101", "/mode/on", "/mode/on/x", "/mode/"):
+    for wrong in (
+        "/mode/dev/100",
+        "/mode/on/101",
+        "/mode/on",
+        "/mode/on/x",
+        "/mode/",
+        f"/mode/on/{'1' * 5000}",
+        "/mode/on/%C2%B2",
+    ):
         assert answer(wrong, method="POST").status_code == 400
     assert answer("/mode/on/100").status_code == 404
     assert ordered == [("mirror", 25)]
