@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from clustersession.testing.simulated import SimulatedNode, World
 
@@ -13,6 +13,8 @@ MORE_THAN_ONE = ("heavy drop", "heavy delay")  # many calls fail at once, so tha
 CUTS = ("cut", "half cut")  # one link of many
 DRAINS = ("drain", "drain and lose files")
 ALONE = ("isolation",)  # one host reaches no other for longer than it takes to be dead, and its users go on there
+HALVES = ("halves",)  # the same of two parts, of equal size if that can be
+PAIRS = ("cuts in pairs",)
 LOSSY = ("isolation, lossy heal",)  # and of the first messages afterwards many are lost
 SWIZZLE = ("swizzle",)  # a host reaches nobody for a moment, and then nobody but one for a long one
 RELAY = ("relay",)  # one host is just back when the next one is killed
@@ -33,6 +35,8 @@ DURATION_S = {
     "long cut": (20.0, 40.0),
     "isolation": (3.5, 12.0),
     "isolation, lossy heal": (3.5, 12.0),
+    "halves": (3.5, 12.0),
+    "cuts in pairs": (3.5, 12.0),
     "relay": (4.5, 9.0),
     "swizzle": (2.0, 8.0),
     **dict.fromkeys(AWAY, (4.0, 9.0)),
@@ -63,6 +67,10 @@ def start_fault(world: World, kind: str) -> Stop:
             return _silence(world, node)
         case "isolation" | "isolation, lossy heal":
             return _isolated(world, node, lossy=kind != "isolation")
+        case "halves":
+            return _halved(world)
+        case "cuts in pairs":
+            return _cut_in_pairs(world)
         case "swizzle":
             return _swizzled(world, node)
         case "relay":
@@ -102,9 +110,7 @@ def _cut(world: World, node: SimulatedNode, *, one_way: bool) -> Stop:
 
 
 def _isolated(world: World, node: SimulatedNode, *, lossy: bool) -> Stop:
-    for other in world.nodes:
-        if other != node.name:
-            world.network.cut |= {(node.name, other), (other, node.name)}
+    _cut_off(world, {node.name})
 
     def healed() -> None:
         world.network.cut.clear()
@@ -114,6 +120,26 @@ def _isolated(world: World, node: SimulatedNode, *, lossy: bool) -> Stop:
             world.network.loss = 0.0
 
     return healed
+
+
+def _halved(world: World) -> Stop:
+    _cut_off(world, set(world.random.sample(list(world.nodes), len(world.nodes) // 2)))
+    return world.network.cut.clear
+
+
+def _cut_in_pairs(world: World) -> Stop:
+    """Each host but one at most loses one other: all can still hear of all."""
+    names = list(world.nodes)
+    world.random.shuffle(names)
+    for one, other in zip(names[::2], names[1::2], strict=False):
+        world.network.cut |= {(one, other), (other, one)}
+    return world.network.cut.clear
+
+
+def _cut_off(world: World, names: Collection[str]) -> None:
+    for one in names:
+        for other in world.nodes.keys() - set(names):
+            world.network.cut |= {(one, other), (other, one)}
 
 
 def _swizzled(world: World, node: SimulatedNode) -> Stop:
@@ -175,10 +201,17 @@ def _owes_nothing(world: World, leaver: SimulatedNode) -> bool:
     return leaver.duty.progress.owed == 0
 
 
-def alone(world: World) -> str | None:
-    """The host that reaches no other one."""
-    cut = world.network.cut
-    return next((name for name in world.nodes if all((name, other) in cut for other in world.nodes if other != name)), None)
+def apart(world: World) -> frozenset[str]:
+    """The smaller of two parts of the cluster between which nothing passes; nobody while there are not two."""
+    cut, names = world.network.cut, set(world.nodes)
+    if not cut:
+        return frozenset()
+    part: set[str] = set()
+    reached = {min(names)}
+    while reached:
+        part |= reached
+        reached = {two for two in names - part if any((one, two) not in cut or (two, one) not in cut for one in part)}
+    return frozenset(min(part, names - part, key=len))
 
 
 def _relayed(world: World, node: SimulatedNode) -> Stop:

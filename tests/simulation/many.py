@@ -16,9 +16,20 @@ from .builds import BUILDS
 from .operating import COUNTED, Operating
 from .run import Result, run_seed
 from .schedules import mixed, schedule_of
-from .workload import User
+from .workload import BEYOND, User
 
-SHOWN: Final = ("reads", "writes", "logins", "logouts", "rotations", "replays", *COUNTED.values(), "unavailable", "excused")
+SHOWN: Final = (
+    "reads",
+    "writes",
+    "logins",
+    "logouts",
+    "rotations",
+    "replays",
+    *COUNTED.values(),
+    "unavailable",
+    "excused",
+    BEYOND,
+)
 STRUCK: Final = ("dropped", "delayed", "duplicated", "cut", "drained", "left for good")
 FAULT: Final = "fault: "
 REFUSED: Final = "refused: "

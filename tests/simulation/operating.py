@@ -47,8 +47,8 @@ class Operating(User):
         self._chance = random.Random(f"{self.world.seed} {self.number}")
         self._apps = Apps(self._chance)
 
-    def stranded(self, host: SimulatedNode, number: int) -> Stranded:
-        return StrandedOperating(self, host, number)
+    def stranded(self, hosts: list[SimulatedNode], number: int) -> Stranded:
+        return StrandedOperating(self, hosts, number)
 
     def _act(self, chance: float) -> None:
         there = self.cookie is not None and chance >= ANYBODY_BELOW
@@ -154,8 +154,8 @@ class Operating(User):
         Run(node, operation, has_it, world.now + WAIT_S + world.timeouts.budget_s).resume(None)
 
     def _save(self, click: Click, request: Request) -> None:
-        if self.avoids == click.node.name:
-            return  # that host is alone by now, and this request was meant for the others
+        if click.node.name in self.avoids:
+            return  # that host is apart by now, and this request was meant for the others
         click.node.run(saved(self._apps.at(click.node), request), lambda outcome: self._outcome(click, outcome))
 
 

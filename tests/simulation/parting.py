@@ -35,6 +35,10 @@ class Parting:
         """It has learnt, and told, what happened."""
         self._united = now
 
+    def is_parted(self, start: float) -> bool:
+        """Whether a request at `start` was made before the heal."""
+        return self._parted <= start < self._healed
+
     def apart(self, happened: float, start: float) -> bool:
         """Whether a request on one side at `start` cannot know what happened on the other."""
         return happened >= self._parted and start < self._united

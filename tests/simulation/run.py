@@ -14,7 +14,7 @@ from clustersession.testing.simulated import World
 
 from .checker import Checker, Violation
 from .copies import files_lost, known_singles, unequal, unsettled
-from .faults import AWAY, LOSING, ONE_AT_A_TIME, alone, duration, healthy, start_fault
+from .faults import AWAY, LOSING, ONE_AT_A_TIME, apart, duration, healthy, start_fault
 from .operating import Operating
 from .workload import IDLE_S, NUMBERS, WRITE_BELOW, Sleeper, Stranded, User
 
@@ -117,7 +117,7 @@ class _Run:
         if kind == LOSING:
             lost = next(node.name for node in world.nodes.values() if not node.up)
             self.checker.violations += files_lost(world, self.people, singles, lost)
-        stranded = self._part(alone(world))
+        stranded = self._part(apart(world))
         world.run(world.now + duration(world, kind))
         for user in stranded:
             user.stopped = True
@@ -147,21 +147,21 @@ class _Run:
                     for node in self.world.nodes.values():
                         user.read(node, cookie, story)
 
-    def _part(self, host: str | None) -> list[Stranded]:
-        """One host is alone: everybody goes on at the others, and there."""
-        if host is None:
+    def _part(self, hosts: frozenset[str]) -> list[Stranded]:
+        """Some hosts reach no others: everybody goes on at the others, and there."""
+        if not hosts:
             return []
         self._parted += 1
         self.checker.parting.parted(self.world.now)
         for user in self.people:
-            user.avoids = host
-        there, first = self.world.nodes[host], NUMBERS * self._parted
+            user.avoids = hosts
+        there, first = [node for node in self.world.nodes.values() if node.name in hosts], NUMBERS * self._parted
         return [user.stranded(there, first + user.number) for user in self.people if user.cookie is not None]
 
     def _unite(self) -> None:
         self.checker.parting.united(self.world.now)
         for user in self.people:
-            user.avoids = None
+            user.avoids = frozenset()
 
     def read_all(self) -> None:
         """At the end, with everything healed: every session from every host, also those that were ended."""

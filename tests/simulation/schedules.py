@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from clustersession.config import Timeouts
 
-from .faults import ALONE, AWAY, CUTS, DRAINS, LONG, LOSSY, MORE_THAN_ONE, ONE_AT_A_TIME, RELAY, SLOW, SWIZZLE
+from .faults import ALONE, AWAY, CUTS, DRAINS, HALVES, LONG, LOSSY, MORE_THAN_ONE, ONE_AT_A_TIME, PAIRS, RELAY, SLOW, SWIZZLE
 from .workload import SHORT_IDLE_S
 
 Schedule: TypeAlias = Mapping[str, Any]
@@ -20,12 +20,13 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
     "cuts": {"kinds": CUTS},
     "swizzle": {"kinds": SWIZZLE},
     "one host alone": {"kinds": (*ALONE, *LOSSY)},
+    "many links at once": {"kinds": (*HALVES, *PAIRS)},
     "one after another": {"kinds": RELAY},
     "others leave meanwhile": {"kinds": AWAY},
     "sessions that nobody uses": {"kinds": (*ONE_AT_A_TIME, *DRAINS), "users": 2, "sleepers": 20},
     "short sessions": {"idle_s": SHORT_IDLE_S},
     "long faults, short sessions": {"kinds": LONG, "idle_s": SHORT_IDLE_S},
-    "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY)},
+    "everything": {"kinds": (*ONE_AT_A_TIME, *DRAINS, *CUTS, *SWIZZLE, *ALONE, *LOSSY, *RELAY, *HALVES, *PAIRS)},
 }
 # not in the mix: those that show one rule only, one that is not promised, and zones, in which a third of the mix is anyway
 APART: Final[Mapping[str, Schedule]] = {

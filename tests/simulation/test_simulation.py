@@ -25,6 +25,7 @@ SEEDS_OF: Final[Mapping[str, int]] = {
     "many calls fail at once": 20,
     "long faults, short sessions": 20,
     "one host alone": 20,
+    "many links at once": 20,
     "everything": 20,
     "half done, and then only read": 4,
 }

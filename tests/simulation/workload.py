@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clustersession.core.effects import Operation
 from clustersession.core.operations import (
@@ -34,6 +34,8 @@ NUMBERS = 1000  # so many users at most; those at a host that is alone have high
 IDLE_S = 3600.0
 WRITE_BELOW = 0.55  # of the clicks that do not end, rotate or replay a session: the rest are reads
 SHORT_IDLE_S = 6.0  # shorter than some faults last
+
+BEYOND: Final = "lost, both owners beyond"
 
 
 class Cookie(NamedTuple):
@@ -67,7 +69,7 @@ class User:
         self.stories: list[Story] = []
         self._count = 0
         self._write_below = write_below
-        self.avoids: str | None = None  # a host that nobody else reaches
+        self.avoids: frozenset[str] = frozenset()  # hosts that the others don't reach
         self._restless = 1.0 if idle_s == IDLE_S else 0.1  # sessions must live long enough to be idle
         self.stopped = False
         world.at(world.random.uniform(0.5, 1.5), self._click)
@@ -89,7 +91,7 @@ class User:
             self._log_in_anew(node)
         elif chance < 0.03 * self._restless:
             self._log_out(node, self.cookie, self.story)
-        elif chance < 0.06 * self._restless and self.avoids is None:
+        elif chance < 0.06 * self._restless and not self.avoids:
             self._rotate(node, self.cookie, self.story)
         elif chance < 0.15 and self.old:
             self._replay(node)
@@ -101,13 +103,13 @@ class User:
     def _a_host(self) -> SimulatedNode | None:
         """Any host that a balancer would send to: it is up, and only seldom is one that is paused not noticed."""
         silent, avoided, chance = self.world.network.silent, self.avoids, self.world.random
-        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name != avoided]
+        up = [n for n in self.world.nodes.values() if n.up and n.name not in silent and n.name not in avoided]
         hosts = [n for n in up if not n.unready and (not n.paused or chance.random() < 0.15)]
         return chance.choice(hosts) if hosts else None
 
-    def stranded(self, host: SimulatedNode, number: int) -> Stranded:
-        """Somebody with the same cookie, at a host that is alone."""
-        return Stranded(self, host, number)
+    def stranded(self, hosts: list[SimulatedNode], number: int) -> Stranded:
+        """Somebody with the same cookie, at hosts that the others don't reach."""
+        return Stranded(self, hosts, number)
 
     def _next(self) -> bytes:
         self._count += 1
@@ -122,6 +124,19 @@ class User:
             self.world.counts["client gave up"] += 1
             return False
         return True
+
+    def _both_beyond(self, key: bytes, start: float) -> bool:
+        """Both owners are on the other side. To one side that is at least half of the cluster they count as dead."""
+        if not self.checker.parting.is_parted(start):
+            return False
+        here = self._side()
+        records = {name: node.host.record(key) for name, node in self.world.nodes.items() if node.up}
+        holders = {name for name, record in records.items() if record is not None and not record.pointer}
+        return 2 * len(here) >= len(self.world.nodes) and len(holders) > 1 and not holders & here
+
+    def _side(self) -> set[str]:
+        """The hosts that the user reaches."""
+        return self.world.nodes.keys() - self.avoids
 
     def _tell(self, story: Story, node: SimulatedNode, what: str) -> None:
         self.world.log(f"[{story.name}] {what}, at {node.name}")
@@ -178,7 +193,10 @@ class User:
                 self._follow(cookie, outcome.placement, outcome.record.version)
             case Ended() | Lost():
                 self._tell(story, node, f"answered {outcome}")
-                self.checker.not_there(story, repr(outcome), start, self.world.now)
+                if isinstance(outcome, Lost) and self._both_beyond(cookie.key, start):
+                    self.world.counts[BEYOND] += 1
+                else:
+                    self.checker.not_there(story, repr(outcome), start, self.world.now)
                 if self.cookie is not None and self.cookie.key == cookie.key:
                     self.cookie = self.story = None
             case _:
@@ -261,26 +279,31 @@ class User:
 
 
 class Stranded(User):
-    """The same browser, or another one with the same cookie, at a host that reaches no other one. What it writes there is
-    written nowhere else, so that everything can be seen when the histories have met."""
+    """The same browser, or another one with the same cookie, at hosts that reach no others. What it writes there is written
+    nowhere else, so that everything can be seen when the histories have met."""
 
     keys = ("d",)
     alone = True
 
-    def __init__(self, user: User, host: SimulatedNode, number: int) -> None:
+    def __init__(self, user: User, hosts: list[SimulatedNode], number: int) -> None:
         super().__init__(user.world, user.checker, number, user.idle_s)
-        self.cookie, self.story, self._host = user.cookie, user.story, host
+        self.cookie, self.story, self._hosts = user.cookie, user.story, hosts
 
     def _a_host(self) -> SimulatedNode | None:
-        return self._host if self._host.up else None
+        up = [host for host in self._hosts if host.up]
+        return self.world.random.choice(up) if len(up) > 1 else up[0] if up else None
+
+    def _side(self) -> set[str]:
+        return {host.name for host in self._hosts}
 
     def _act(self, chance: float) -> None:
-        if self.cookie is None or self.story is None:
+        host = self._a_host()
+        if host is None or self.cookie is None or self.story is None:
             return
         if chance < 0.5:
-            self._write(self._host, self.cookie, self.story)
+            self._write(host, self.cookie, self.story)
         else:
-            self.read(self._host, self.cookie, self.story)
+            self.read(host, self.cookie, self.story)
 
 
 class Sleeper(User):
