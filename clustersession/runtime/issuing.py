@@ -50,3 +50,8 @@ def count_sent(engine: Engine, ticket: Ticket | None, stored: Stored, is_plain: 
         engine.count("id_sent")
         if is_plain is not None and engine.cookies.secure and is_plain():
             engine.count("id_sent_plain")
+
+
+def least_age(born: int) -> float:
+    """Seconds since an ID was born, at least: it counts in minutes. Older than it is, files might be taken for younger."""
+    return max(0.0, time() - 60.0 * (born + 1))

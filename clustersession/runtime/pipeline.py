@@ -4,7 +4,6 @@ operations that a driver runs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.effects import Operation
@@ -15,7 +14,7 @@ from ..core.values import HIDDEN
 from ..errors import ChangeAfterResponse, LateWrite, SessionUnavailable
 from .budget import Budget
 from .headers import LOOKED_AT, NOTHING, SessionHeaders
-from .issuing import count_sent, is_due, issued
+from .issuing import count_sent, is_due, issued, least_age
 from .logins import admitted, made_room, with_device
 from .outages import RECENTLY_LOST
 from .session import RequestSession
@@ -121,7 +120,7 @@ class Visit:
             cluster = engine.cluster()
             master, backup = self.ticket.owners(cluster.view, engine.host, engine.ring())
             over = engine.outages.patience_over(sid.key, now)
-            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, _age(sid.born), over)
+            target = Target(sid.key, master, backup, sid.backup is None, sid.floor, least_age(sid.born), over)
             outcome = yield from load(cluster, target)
         self._outcome = outcome
         if isinstance(outcome, Loaded):
@@ -396,8 +395,3 @@ class Visit:
         """The request is over: a later change raises `ChangeAfterResponse`. A first look still loads."""
         self.session.close()
         self.origin = {}  # nobody logs in any more, and what was never loaded is kept for a while by the cycle of the two
-
-
-def _age(born: int) -> float:
-    """Seconds since an ID was born, at least: it counts in minutes. Older than it is, files might be taken for younger."""
-    return max(0.0, time() - 60.0 * (born + 1))
