@@ -24,7 +24,7 @@ from .adopting import AdoptingVisit
 from .mirrored import MIRROR, Mirror
 from .pipeline import Visit
 from .remembered import AGAIN_S, TRIES_AGAIN
-from .stored import end_session
+from .stored import end_graces, end_session
 
 if TYPE_CHECKING:
     from .adoption import Adoption
@@ -151,7 +151,9 @@ class MirroringVisit(AdoptingVisit):
             self._unknown(self._outcome)
             return
         if before is not None:
-            yield from end_session(self._engine, before.key, before.placement, anonymous=before.record.principal is None)
+            with suppress(LateWrite):  # it has a new ID by now, whose next request finds out the same
+                yield from end_session(self._engine, before.key, before.placement, anonymous=before.record.principal is None)
+            yield from end_graces(self._engine, before.record)
         if isinstance(self._outcome, Loaded):
             self._mirror = Mirror.of(self._outcome.record)
             self._behind = self._mirror is None
