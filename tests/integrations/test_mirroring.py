@@ -108,7 +108,7 @@ def _starsessions(engine: Engine, directory: Path) -> App:
     def before(app: Any) -> Any:
         return StarsessionsMiddleware(SessionAutoloadMiddleware(app), CookieStore(SECRET), lifetime=LIFE_S, rolling=True)
 
-    adopt = StarsessionsCookie(SECRET, lifetime_s=LIFE_S)
+    adopt = StarsessionsCookie(SECRET, lifetime_s=LIFE_S, rolling=True)
     app = asgi.SessionMiddleware(Starlette(routes=[Route("/{path:path}", _anything)]), engine, adopt=adopt, before=before)
     return lambda path, cookie: call_asgi(app, path, cookie)
 
