@@ -99,7 +99,19 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_face", "_looked", "_over", "_receive", "_replaced", "_scope", "_send", "_started", "_visit", "_watch")
+    __slots__ = (
+        "_engine",
+        "_face",
+        "_looked",
+        "_over",
+        "_receive",
+        "_replaced",
+        "_scope",
+        "_send",
+        "_started",
+        "_visit",
+        "_watch",
+    )
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
