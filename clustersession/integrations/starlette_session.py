@@ -330,6 +330,11 @@ class StarletteSession(Operations, Freshness, dict[str, Any]):
         await self._inner.arefresh()
         self._show_anew()
 
+    def show_ended(self) -> None:
+        """For the middleware: it was ended elsewhere, and whatever still looks at it sees nothing."""
+        self._inner.show_ended()
+        self._show_anew()
+
     def _show_anew(self) -> None:
         dict.clear(self)
         self._mutable, self._filled = _NO_KEYS, False

@@ -99,11 +99,24 @@ class SessionMiddleware:
 class _Exchange:
     """The messages of one request. Saves the session before the one that starts the response."""
 
-    __slots__ = ("_engine", "_looked", "_over", "_receive", "_replaced", "_scope", "_send", "_started", "_visit", "_watch")
+    __slots__ = (
+        "_engine",
+        "_face",
+        "_looked",
+        "_over",
+        "_receive",
+        "_replaced",
+        "_scope",
+        "_send",
+        "_started",
+        "_visit",
+        "_watch",
+    )
 
     def __init__(self, engine: Engine, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._engine, self._visit, self._scope, self._receive, self._send = engine, visit, scope, receive, send
         self._started = self._replaced = self._looked = self._over = False
+        self._face = scope["session"]
         self._watch = Watch(engine, visit.session) if scope["type"] == "websocket" else None
 
     async def run(self, app: App) -> None:
@@ -130,6 +143,7 @@ class _Exchange:
         if not (self._looked or self._visit.session.accessed) or not await watch.is_over():
             return True
         self._over = True
+        self._face.show_ended()
         await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "the session has ended"})
         return False
 

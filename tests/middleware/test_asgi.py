@@ -555,7 +555,14 @@ def logged_in(cluster: InProcessCluster) -> str:
     return call(cluster, app).pair
 
 
-def talk(cluster: InProcessCluster, app: AsgiApp, cookie: str, *between: Callable[[], object], host: str = "b") -> list[Message]:
+def talk(
+    cluster: InProcessCluster,
+    app: AsgiApp,
+    cookie: str,
+    *between: Callable[[], object],
+    host: str = "b",
+    middleware: type[SessionMiddleware] = SessionMiddleware,
+) -> list[Message]:
     """A WebSocket on `host` that gets a message after each of `between` has happened. Every message that was sent."""
     happens, sent = iter(between), list[Message]()
     incoming = [{"type": "websocket.connect"}]
@@ -571,7 +578,7 @@ def talk(cluster: InProcessCluster, app: AsgiApp, cookie: str, *between: Callabl
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(SessionMiddleware(app, cluster[host].engine)(websocket_scope(cookie), receive, send))
+    asyncio.run(middleware(app, config=cluster[host].engine)(websocket_scope(cookie), receive, send))
     return sent
 
 
@@ -586,6 +593,8 @@ def echo(looks: bool, ends: list[int]) -> AsgiApp:
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": session["_user_id"] if looks else who})
         ends.append(message["code"])
+        if ends == [1008]:
+            assert (dict(session), session.id, session.auth_age_s) == ({}, None, None)
         await send({"type": "websocket.send", "text": "too late"})
 
     return app
@@ -593,17 +602,23 @@ def echo(looks: bool, ends: list[int]) -> AsgiApp:
 
 @pytest.mark.parametrize("host", ["a", "b", "c"])
 @pytest.mark.parametrize("elsewhere", [logs_out, ends_all, rotates])
+@pytest.mark.parametrize("middleware", [SessionMiddleware, StarletteMiddleware])
 def test_an_open_websocket_is_closed_when_its_session_has_ended(
-    timed: InProcessCluster, clock: ManualClock, elsewhere: Callable[[InProcessCluster, str], None], host: str
+    timed: InProcessCluster,
+    clock: ManualClock,
+    elsewhere: Callable[[InProcessCluster, str], None],
+    host: str,
+    middleware: type[SessionMiddleware],
 ) -> None:
-    """With the first message after the lease, which is not handed on: the app and the client are told 1008."""
+    """With the first message after the lease, which is not handed on: the app and the client are told 1008, and whatever of
+    the app still runs sees an empty session."""
     cookie, ends = logged_in(timed), list[int]()
 
     def much_later() -> None:
         elsewhere(timed, cookie)
         clock.advance(2.0)
 
-    sent = talk(timed, echo(True, ends), cookie, lambda: None, much_later, lambda: None, host=host)
+    sent = talk(timed, echo(True, ends), cookie, lambda: None, much_later, lambda: None, host=host, middleware=middleware)
     assert [each["type"] for each in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert sent[-1]["code"] == 1008
     assert ends == [1008]
