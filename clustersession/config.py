@@ -5,6 +5,7 @@ Units are last in a name: `_s` seconds, `_bytes` bytes. `None` means "no limit" 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from .errors import ConfigError
@@ -40,13 +41,14 @@ def _check_cookie(cookie: CookieConfig) -> None:
     for each in cookie.names:
         if len(each) + SESSION_ID_BYTES > COOKIE_PAIR_BYTES_MAX:
             raise ConfigError(name, f"a name of {len(each)} characters is more than a browser keeps", "Choose a short name.")
-        if each.startswith(("__Host-", "__Secure-")) and not cookie.secure:
+        prefix = each.lower()  # browsers match it in any case (RFC 6265bis, 5.7)
+        if prefix.startswith(("__host-", "__secure-")) and not cookie.secure:
             raise ConfigError(
                 name,
                 f"{each!r} needs the Secure attribute",
                 "Set CLUSTERSESSION_COOKIE_SECURE=1, or choose a name without prefix.",
             )
-        if each.startswith("__Host-"):
+        if prefix.startswith("__host-"):
             _check_host_only(each, cookie)
     if cookie.samesite not in ("Lax", "Strict", "None"):
         raise ConfigError(
@@ -56,9 +58,23 @@ def _check_cookie(cookie: CookieConfig) -> None:
         if given and not cookie.secure:
             problem = "browsers take it only with the Secure attribute"
             raise ConfigError(f"CLUSTERSESSION_COOKIE_{setting}", problem, "Set CLUSTERSESSION_COOKIE_SECURE=1, or unset it.")
+    _check_scope(cookie)
+
+
+def _check_scope(cookie: CookieConfig) -> None:
+    """What browsers would take otherwise than it is meant, without a word (RFC 6265, 5.2)."""
     for setting, text in (("CLUSTERSESSION_COOKIE_DOMAIN", cookie.domain), ("CLUSTERSESSION_COOKIE_PATH", cookie.path)):
         if text is not None and not _is_attribute(text):
             raise ConfigError(setting, f"{text[:64]!r} cannot stand in a cookie", "Use printable ASCII without ';'.")
+    if cookie.domain is not None and not _is_domain(cookie.domain):
+        remedy = "Name the domain alone, as in example.com, without scheme, port and path."
+        raise ConfigError("CLUSTERSESSION_COOKIE_DOMAIN", f"{cookie.domain[:64]!r} is no domain", remedy)
+    if not cookie.path.startswith("/"):
+        problem = f"{cookie.path[:64]!r} does not begin with '/', so browsers ignore it"
+        raise ConfigError("CLUSTERSESSION_COOKIE_PATH", problem, f"Write '/{cookie.path[:64]}'.")
+    if cookie.max_age_s is not None and cookie.max_age_s < 1:
+        problem = "it is shorter than a second, and Max-Age=0 deletes the cookie"
+        raise ConfigError("CLUSTERSESSION_COOKIE_MAX_AGE", problem, "Set a second or more, or 'none' for a browser session.")
 
 
 def _check_host_only(name: str, cookie: CookieConfig) -> None:
@@ -72,6 +88,9 @@ def _check_host_only(name: str, cookie: CookieConfig) -> None:
 
 def _is_attribute(text: str) -> bool:
     return 0 < len(text) <= COOKIE_ATTRIBUTE_BYTES_MAX and text.isascii() and text.isprintable() and ";" not in text
+
+
+_is_domain = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*").fullmatch
 
 
 def _is_token(text: str) -> bool:

@@ -129,7 +129,7 @@ def asked_status() -> dict[str, Any]:
         found = answer.json()
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not {"node", "members", "debt"} <= found.keys():
+    if not isinstance(found, dict) or not isinstance(found.get("members"), list):
         raise _stranger(answer.url.netloc.decode())
     return found
 

@@ -204,6 +204,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             PREFIX + "MIN_COPIES", f"{config.min_copies} is neither 1 nor 2", "A session has two owners: set 1 or 2."
         )
+    if config.user_sessions_max == 0:
+        remedy = "Set 1 for one session of a user at a time, or 'none' for any number."
+        raise ConfigError(PREFIX + "USER_SESSIONS_MAX", "it is 0, so no user could log in", remedy)
     if config.advertise is not None and config.advertise.host in ("0.0.0.0", "::"):  # noqa: S104  (refused, not bound)
         remedy = "Give the address that peers can reach, or unset it."
         raise ConfigError(PREFIX + "ADVERTISE", f"{config.advertise.host} is no address of one host", remedy)

@@ -253,7 +253,7 @@ _TIMEOUTS = Group(
             DURATION,
             "timeouts.lease_s",
             "2s",
-            "4s",
+            "1500ms",
             "How long an answered heartbeat lets a host serve its own copy alone.",
         ),
         Setting(

@@ -176,6 +176,18 @@ def test_a_frameworks_secret_key_is_not_mistaken_for_ours() -> None:
         ({"MIN_COPIES": "3"}, "MIN_COPIES", "neither 1 nor 2"),
         ({"COOKIE_DOMAIN": "example.com"}, "COOKIE_DOMAIN", "a cookie named '__Host-cs' can have no domain"),
         ({"COOKIE_PATH": "/shop"}, "COOKIE_PATH", "a cookie named '__Host-cs' can have no other path than '/'"),
+        (
+            {"COOKIE_NAME": "__host-cs", "COOKIE_DOMAIN": "a.test"},
+            "COOKIE_DOMAIN",
+            "'__host-cs' can have no domain",
+        ),
+        ({"COOKIE_NAME": "__SECURE-cs", "COOKIE_SECURE": "0"}, "COOKIE_NAME", "needs the Secure attribute"),
+        ({"COOKIE_NAME": "cs", "COOKIE_DOMAIN": "https://a.test"}, "COOKIE_DOMAIN", "'https://a.test' is no domain"),
+        ({"COOKIE_NAME": "cs", "COOKIE_DOMAIN": "a.test:8080"}, "COOKIE_DOMAIN", "'a.test:8080' is no domain"),
+        ({"COOKIE_NAME": "cs", "COOKIE_DOMAIN": "a..test"}, "COOKIE_DOMAIN", "'a..test' is no domain"),
+        ({"COOKIE_NAME": "cs", "COOKIE_PATH": "shop"}, "COOKIE_PATH", "'shop' does not begin with '/'"),
+        ({"COOKIE_MAX_AGE": "100ms"}, "COOKIE_MAX_AGE", "shorter than a second"),
+        ({"USER_SESSIONS_MAX": "0"}, "USER_SESSIONS_MAX", "no user could log in"),
         ({"COOKIE_NAME": "__Host-x", "COOKIE_SECURE": "0"}, "COOKIE_NAME", "needs the Secure attribute"),
         ({"COOKIE_SAMESITE": "None", "COOKIE_SECURE": "0"}, "COOKIE_SAMESITE", "only with the Secure attribute"),
         ({"COOKIE_PARTITIONED": "1", "COOKIE_SECURE": "0"}, "COOKIE_PARTITIONED", "only with the Secure attribute"),
@@ -195,6 +207,12 @@ def test_a_wrong_setting_says_which_and_why(settings: dict[str, str], setting: s
     assert error.setting == f"CLUSTERSESSION_{setting}"
     assert problem in error.problem
     assert error.remedy
+
+
+@pytest.mark.parametrize("domain", ["example.com", ".example.com", "localhost", "a_b.xn--bcher-kva.example", "127.0.0.1"])
+def test_a_domain_may_begin_with_a_dot(domain: str) -> None:
+    """Browsers pass over it."""
+    assert load(COOKIE_NAME="cs", COOKIE_DOMAIN=domain).cookie.domain == domain
 
 
 def test_no_error_repeats_the_secret(tmp_path: Path) -> None:

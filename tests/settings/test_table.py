@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from clustersession.config import Config
-from clustersession.settings import reference_page
+from clustersession.settings import load_settings, new_key, reference_page
 from clustersession.settings.setting import Setting
 from clustersession.settings.table import SETTINGS
 
@@ -25,6 +25,19 @@ def test_examples_are_taken(setting: Setting) -> None:
     """The example of every setting is one that its kind accepts, and shows as something it accepts again."""
     value = setting.kind.parse(setting.example)
     assert setting.kind.parse(setting.kind.show(value)) == value
+
+
+FILES = ("SECRET_FILE", "TLS_CERT", "TLS_KEY", "TLS_CA")  # which are not here
+BESIDE = {"COOKIE_DOMAIN": {"COOKIE_NAME": "__Secure-cs"}, "COOKIE_PATH": {"COOKIE_NAME": "__Secure-cs"}}
+
+
+@pytest.mark.parametrize("setting", [each for each in SETTINGS if each.short not in FILES], ids=lambda each: each.short)
+def test_examples_can_be_set_alone(setting: Setting) -> None:
+    """With the defaults of all others; what else a setting needs its text says."""
+    environ = {"SECRET": new_key(1), "MODE": "on", **BESIDE.get(setting.short, {}), setting.short: setting.example}
+    if setting.short == "SECRET":  # its example is in words
+        environ["SECRET"] = new_key(2)
+    load_settings({f"CLUSTERSESSION_{name}": text for name, text in environ.items()}, under_test=False)
 
 
 def test_every_field_of_the_config_can_be_set() -> None:

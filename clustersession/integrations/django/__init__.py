@@ -2,6 +2,8 @@
 
 SESSION_ENGINE = "clustersession.integrations.django"
 MIDDLEWARE = [..., "clustersession.integrations.django.SessionMiddleware", ...]  # in place of Django's own
+
+and a third one with which `manage.py check` looks at these: INSTALLED_APPS = [..., "clustersession.integrations.django"]
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class SessionStore(StoreOperations, SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         if DJANGOS_OWN in settings.MIDDLEWARE:
-            raise ImproperlyConfigured(f"MIDDLEWARE contains {DJANGOS_OWN!r}; put {MIDDLEWARE!r} in its place")
+            problem = f"MIDDLEWARE contains {DJANGOS_OWN!r}, which cannot work with SESSION_ENGINE = {settings.SESSION_ENGINE!r}"
+            raise ImproperlyConfigured(f"{problem}; put {MIDDLEWARE!r} in its place")
         self._session_key = session_key
 
     @classmethod
