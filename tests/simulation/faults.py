@@ -49,6 +49,11 @@ def start_fault(world: World, kind: str) -> Stop:
     world.counts[f"fault: {kind}"] += 1
     world.log(f"*** {kind}")
     node = world.random.choice(list(world.nodes.values()))
+    return _of_a_host(world, node, kind) or _of_links(world, node, kind) or _noise(world, kind)
+
+
+def _of_a_host(world: World, node: SimulatedNode, kind: str) -> Stop | None:
+    """It does not run, or ends, for a while."""
     match kind:
         case "drain" | "drain and lose files":
             return _drained(world, node, keeps_files=kind == "drain")
@@ -63,6 +68,16 @@ def start_fault(world: World, kind: str) -> Stop:
         case "pause":
             node.pause()
             return node.resume
+        case "relay":
+            return _relayed(world, node)
+        case "crash, and others leave" | "silence, and others leave":
+            return _away(world, node, killed=kind == AWAY[0])
+    return None
+
+
+def _of_links(world: World, node: SimulatedNode, kind: str) -> Stop | None:
+    """Some hosts don't reach some others for a while."""
+    match kind:
         case "silence" | "long silence":
             return _silence(world, node)
         case "isolation" | "isolation, lossy heal":
@@ -73,13 +88,9 @@ def start_fault(world: World, kind: str) -> Stop:
             return _cut_in_pairs(world)
         case "swizzle":
             return _swizzled(world, node)
-        case "relay":
-            return _relayed(world, node)
-        case "crash, and others leave" | "silence, and others leave":
-            return _away(world, node, killed=kind == AWAY[0])
         case "cut" | "half cut" | "long cut":
             return _cut(world, node, one_way=kind == "half cut")
-    return _noise(world, kind)
+    return None
 
 
 def _drained(world: World, node: SimulatedNode, *, keeps_files: bool) -> Stop:
@@ -211,7 +222,7 @@ def apart(world: World) -> frozenset[str]:
     while reached:
         part |= reached
         reached = {two for two in names - part if any((one, two) not in cut or (two, one) not in cut for one in part)}
-    return frozenset(min(part, names - part, key=len))
+    return frozenset(min((part, names - part), key=len))
 
 
 def _relayed(world: World, node: SimulatedNode) -> Stop:
