@@ -222,11 +222,7 @@ def apart(world: World) -> frozenset[str]:
     while reached:
         part |= reached
         reached = {two for two in names - part if any((one, two) not in cut or (two, one) not in cut for one in part)}
-    return frozenset(min(part, names - part, key=_size))
-
-
-def _size(names: set[str]) -> int:
-    return len(names)
+    return frozenset(part if 2 * len(part) <= len(names) else names - part)
 
 
 def _relayed(world: World, node: SimulatedNode) -> Stop:
