@@ -72,9 +72,6 @@ def _check_scope(cookie: CookieConfig) -> None:
     if not cookie.path.startswith("/"):
         problem = f"{cookie.path[:64]!r} does not begin with '/', so browsers ignore it"
         raise ConfigError("CLUSTERSESSION_COOKIE_PATH", problem, f"Write '/{cookie.path[:64]}'.")
-    if cookie.max_age_s is not None and cookie.max_age_s < 1:
-        problem = "it is shorter than a second, and Max-Age=0 deletes the cookie"
-        raise ConfigError("CLUSTERSESSION_COOKIE_MAX_AGE", problem, "Set a second or more, or 'none' for a browser session.")
 
 
 def _check_host_only(name: str, cookie: CookieConfig) -> None:

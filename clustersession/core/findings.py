@@ -99,7 +99,8 @@ def _secrets(examination: Examination, nodes: Mapping[str, NodeFacts]) -> Iterat
         fewer = nodes.keys() if len(nodes) < len(strangers) else strangers
         both = f"{names(sorted(nodes))} on one side, {names(sorted(strangers))} on the other"
         words = f"Hosts refuse each other, {both}: they have different secrets, cluster names or certificates."
-        yield Finding(code="secret", gravity=Gravity.BREAKS, where=tuple(sorted(fewer)), words=words, advice=advice)
+        tls = "With TLS look whether the certificates have expired or do not name their hosts: the nodes' logs say it."
+        yield Finding(code="secret", gravity=Gravity.BREAKS, where=tuple(sorted(fewer)), words=words, advice=f"{advice} {tls}")
     lacking = [kid for kid, prints in by_kid.items() if len(_all(prints.values())) < len(nodes)]
     if lacking:
         words = f"Key {names(sorted(lacking))} is not on every host yet: it signs nothing until it is."

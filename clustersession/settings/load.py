@@ -204,6 +204,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             PREFIX + "MIN_COPIES", f"{config.min_copies} is neither 1 nor 2", "A session has two owners: set 1 or 2."
         )
+    if config.cookie.max_age_s is not None and config.cookie.max_age_s < 1:
+        problem = "it is shorter than a second, and Max-Age=0 deletes the cookie"
+        raise ConfigError(PREFIX + "COOKIE_MAX_AGE", problem, "Set a second or more, or 'none' for a browser session.")
     if config.user_sessions_max == 0:
         remedy = "Set 1 for one session of a user at a time, or 'none' for any number."
         raise ConfigError(PREFIX + "USER_SESSIONS_MAX", "it is 0, so no user could log in", remedy)
