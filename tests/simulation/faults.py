@@ -222,7 +222,8 @@ def apart(world: World) -> frozenset[str]:
     while reached:
         part |= reached
         reached = {two for two in names - part if any((one, two) not in cut or (two, one) not in cut for one in part)}
-    return frozenset(part if 2 * len(part) <= len(names) else names - part)
+    others = names - part
+    return frozenset(part if len(part) <= len(others) else others)
 
 
 def _relayed(world: World, node: SimulatedNode) -> Stop:
