@@ -84,6 +84,8 @@ def _pointed_at(mine: Record, theirs: Record, me: str) -> Absorption:
 
 
 def _same_history(mine: Record, theirs: Record, me: str, source: str | None) -> Absorption:
+    if mine.pointer and mine.items and _holds_all(theirs, mine):
+        mine = mine.but(items={}, patches=(), counted={})
     # only the master may conclude it: the backup cannot know whether the master has moved on since it sent this
     settled = mine.accepted or theirs.accepted or (me == mine.master and source == mine.owners[1])
     if theirs.version > mine.version and not mine.pointer:
@@ -92,6 +94,13 @@ def _same_history(mine: Record, theirs: Record, me: str, source: str | None) -> 
     better = mine if mine.version > theirs.version else None
     result = _merged_as_master(accepted(mine) if settled else mine, theirs, me)
     return result._replace(better=result.record if result.hint else better)
+
+
+def _holds_all(theirs: Record, mine: Record) -> bool:
+    """Whether what is retained here is in a copy that two nodes hold (finding F15): it would only be shown again when both
+    are gone, after whatever came later."""
+    held_by_two = not theirs.pointer and theirs.accepted and theirs.owners[1] is not None
+    return held_by_two and not newer_items(mine.items, theirs.items)
 
 
 def _merged_as_master(mine: Record, theirs: Record, me: str) -> Absorption:

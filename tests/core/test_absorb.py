@@ -289,6 +289,20 @@ def test_a_retained_copy_goes_back_to_the_master() -> None:
     assert absorb(mine, kept, "b") == Absorption(mine)
 
 
+def test_a_retained_copy_goes_when_two_nodes_hold_it() -> None:
+    """Who is told so by one of them keeps the way only: what it has would be shown again when both are gone, after whatever came
+    later. Until then, and where the copy lacks something of it, it stays."""
+    kept = pointer(2, ("a", "b"), items=record().items)
+    held = record(2, 3)
+    assert absorb(kept, held, "c").record == kept.but(items={})
+    assert absorb(kept.but(accepted=False, base=1), held, "c").record == kept.but(items={})
+    for theirs in (pending(2, base=1), record(2, 3, ("a", None)), held.but(items={}), pointer(2, ("a", "b"))):
+        mine = kept.but(owners=theirs.owners)
+        result = absorb(mine, theirs, "c").record
+        assert result is not None
+        assert result.items == mine.items
+
+
 def test_owners_but() -> None:
     """Every owner that there is, without this one."""
     assert owners_but(("a", "b"), "a") == owners_but(("b", "a"), "a") == ("b",)
