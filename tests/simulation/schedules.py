@@ -30,7 +30,7 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
 }
 # not in the mix: those that show one rule only, one that is not promised, and zones, in which a third of the mix is anyway
 APART: Final[Mapping[str, Schedule]] = {
-    "many calls fail at once": {"kinds": MORE_THAN_ONE},
+    "many calls fail at once": {"kinds": MORE_THAN_ONE, "settled": False},
     "cuts that nobody takes for a death": {"kinds": CUTS, "nodes": 3, "timeouts": Timeouts(dead_s=NEVER_DEAD_S)},
     "a lossy heal, and then only read": {"kinds": LOSSY, "write_below": 0.25},
     "cuts, in zones": {"kinds": CUTS, "zones": 2},

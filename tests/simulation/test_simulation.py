@@ -39,9 +39,9 @@ FOUND: Final[Mapping[str, tuple[int, Schedule]]] = {
     # a host that had been silent still took all others for dead and was taken for dead by them
     "a session created at a host that has just come back": (25, {}),
     # a node asked about a pending change kept it as a pointer to an accepted one: it and the owners corrected each other for ever
-    "a pointer that ranks above what it was told of": (88, {"kinds": MORE_THAN_ONE}),
+    "a pointer that ranks above what it was told of": (88, {"kinds": MORE_THAN_ONE, "settled": False}),
     # a late copy of a change that its master had given up won at the new backup, and nobody brought it back to that master
-    "a change that its own master does not hold": (1, {"kinds": MORE_THAN_ONE}),
+    "a change that its own master does not hold": (1, {"kinds": MORE_THAN_ONE, "settled": False}),
     # most were gone for it, and the first it heard again did not know that it had been given up: it served what had ended
     "a host that does not know that it was cut off": (374, schedule_of("a lossy heal, and then only read")),
     # a master had numbered a write, the next one refused it as its lock was another's by then: a merge brought it back

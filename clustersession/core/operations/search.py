@@ -11,6 +11,7 @@ from ..node import View
 from ..record import Record, floor_of, rank, same_history
 from .outcome import Ended, Loaded, LoadOutcome, Lost, Placement, Target, Unavailable
 
+HEARD_OF_S: Final = 10.0  # every host knows a new one long before
 _SILENT: Final = (calls.Unreachable, calls.Later, calls.Broken, calls.Full)
 
 
@@ -180,11 +181,17 @@ class Search:
         missing = any(owner is None for owner in owners)
         return missing or any(owner is not None and self.view.departed(owner) for owner in (*owners, *pointed))
 
+    def _names_a_newcomer(self) -> bool:
+        """An owner that no member is, in an ID that was issued just now: a host that has joined, and this one has not heard."""
+        target = self.target
+        stranger = target.master is None or (target.backup is None and not target.single)
+        return stranger and target.age < HEARD_OF_S and target.floor > (0, 0)  # else it is no ID, but a look everywhere
+
     def unfound(self) -> LoadOutcome:
         """Nobody has a fresh copy. Lost only if everybody who could have one said so (finding F6); else not known."""
         silent = [node for node, reply in self.answers.items() if self._leaves_open(node, reply)]
         undecided = silent + [n for n in self.named() if n not in self.answers and not self.view.departed(n)]
-        table_incomplete = self.owner_departed() and not self.view.converged
+        table_incomplete = self.owner_departed() and (not self.view.converged or self._names_a_newcomer())
         if (undecided or table_incomplete) and not self.target.patience_over:
             return Unavailable(self._why(undecided))
         copies = self._copies()

@@ -9,6 +9,7 @@ from clustersession.core.calls import Export, Fetch, Promote, Put, Settle
 from clustersession.core.effects import Operation
 from clustersession.core.operations import Cluster, Ended, Loaded, LoadOutcome, Lost, Target, Unavailable, load
 from clustersession.core.operations.loading import SEARCHES_MAX
+from clustersession.core.operations.search import HEARD_OF_S
 from clustersession.core.record import Ending
 
 from ..play import LATE, REFUSED, SILENT, Played, Script, Scripted, play
@@ -508,11 +509,22 @@ def test_when_an_owner_is_gone_for_good_everybody_is_asked(where: str) -> None:
     assert [line.count("Fetch") for line in played.log] == [1, 3, len(others) - 3]
 
 
-@pytest.mark.parametrize("what", [target(None, "b"), target("a", None), target(None, None)])
-def test_a_tag_that_no_member_has_is_an_owner_that_is_gone(what: Target) -> None:
+NAMELESS = [(None, "b"), ("a", None), (None, None)]
+
+
+@pytest.mark.parametrize(("master", "backup"), NAMELESS)
+def test_a_tag_that_no_member_has_is_an_owner_that_is_gone(master: str | None, backup: str | None) -> None:
     """So everybody is asked before the session is called lost."""
-    played = run(NOBODY, cluster(nodes="abcdefghi"), what)
+    played = run(NOBODY, cluster(nodes="abcdefghi"), target(master, backup, age=HEARD_OF_S))
     assert played.outcome == Lost(tuple("abcdefghi"))
+
+
+@pytest.mark.parametrize(("master", "backup"), NAMELESS)
+def test_a_tag_in_a_new_id_may_be_that_of_a_host_that_has_just_joined(master: str | None, backup: str | None) -> None:
+    """Which this host has not heard of yet: nobody is logged out by that. The same where the table is whole."""
+    played = run(NOBODY, cluster(nodes="abcdefghi"), target(master, backup, age=HEARD_OF_S - 1))
+    assert isinstance(played.outcome, Unavailable)
+    assert isinstance(run(NOBODY, what=target(master, backup, age=0.0, patience_over=True)).outcome, Lost)
 
 
 def test_a_single_owner_that_has_nothing_is_enough() -> None:
