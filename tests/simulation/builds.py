@@ -37,7 +37,7 @@ BUILDS: dict[str, Build] = {
     "an end is acked by one owner": Build(broken.end_at_one_owner, UNDONE, first=9),
     "the newer wins over the tombstone": Build(broken.newer_over_tombstone, UNDONE, "one host alone"),
     "repair copies from a node that has not synced": Build(
-        broken.copies_from_unsynced_taken, LOST | UNDONE, "one after another", 8, covered=broken.any_record_taken_or_none_offered
+        broken.copies_from_unsynced_taken, LOST | UNDONE, "everything", 30, covered=broken.any_record_taken_or_none_offered
     ),
     "no re-delivery": Build(broken.no_redelivery, LOST, "half done, and then only read", 2),
     "pending is accepted": Build(broken.pending_as_accepted_untold, LOST | UNDONE, "swizzle", 15, covered=broken.rivals_not_told),
