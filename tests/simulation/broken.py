@@ -15,7 +15,7 @@ from clustersession.core.effects import Ask, Operation, Tell
 from clustersession.core.operations import ending, moving, rotating, saving
 from clustersession.core.operations.outcome import Cluster, EndedBy, Placement, Saved, Unavailable
 from clustersession.core.record import Patch, Record, accepted, expires_at, patched, rank
-from clustersession.core.replica import Decision, dispatch, ends, reads
+from clustersession.core.replica import Decision, dispatch, ends, owners, reads
 from clustersession.runtime import locking, stored
 from clustersession.runtime.duty import Duty
 from clustersession.runtime.host import Host
@@ -140,6 +140,17 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
 
     for module in (replica, reads):
         patch.setattr(module, "vouched_until", vouched_until)
+
+
+def hints_kept(patch: pytest.MonkeyPatch) -> None:
+    """Only who has left a hint brings it: who becomes an owner later tells nobody of what was before."""
+    patch.setattr(owners, "_passed_on", lambda *_: ())
+
+
+def no_lease_hints_kept(patch: pytest.MonkeyPatch) -> None:
+    """Both: else the new backup tells an owner that its fellow cannot reach, long before the lease would have run out."""
+    no_lease(patch)
+    hints_kept(patch)
 
 
 def no_hints(patch: pytest.MonkeyPatch) -> None:
