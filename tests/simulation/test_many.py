@@ -36,7 +36,7 @@ def test_a_run_that_breaks_no_rule_says_what_happened() -> None:
     out = io.StringIO()
     assert run_many(jobs_of(range(3), 12.0), 1, out) == 0
     assert "3/3 seeds" in out.getvalue()
-    assert "fault: duplicate" in out.getvalue()
+    assert "fault: " in out.getvalue()
     assert "violations                                0" in out.getvalue()
 
 
