@@ -135,8 +135,8 @@ def test_a_duplicate_beside_a_valid_cookie_does_not_hide_it(cluster: Cluster) ->
 
 
 def test_an_id_with_a_valid_mac_that_names_nobody_contacts_nobody(cluster: Cluster) -> None:
-    """Even with the cluster's own key: an address is never taken from an ID, and a search by members ends in no session. One that is
-    not two minutes old may be of hosts that have just joined, so that is a 503."""
+    """Even with the cluster's own key: an address is never taken from an ID, and a search by members ends in no session. One
+    that is not two minutes old may be of hosts that have just joined, so that is a 503."""
     home = cluster["n1"]
     entries = cluster.entries()
     with socket.create_server((cluster.address, 0)) as listener:
