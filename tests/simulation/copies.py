@@ -68,11 +68,20 @@ def unsettled(world: World, people: Sequence[User]) -> Iterator[Violation]:
             yield Violation(HINTED, world.now, "-", f"{node.name} has hints: {hints}")
     best = _best_of(up)
     yield from _unequal(world, people, best)
-    for key, record in best.items():
-        owners = () if record.ended is not None else record.owners
+    for cookie in _given_out(people):
+        record = best.get(cookie.key)
+        owners = () if record is None or record.ended is not None else record.owners
         for node in up:
-            if node.name not in owners and node.host.vouched(key, (0, 0)) is not None:
-                yield Violation(VOUCHED, world.now, "-", f"{key!r} by {node.name}, its owners are {owners}", key)
+            if node.name not in owners and node.host.vouched(cookie.key, cookie.floor) is not None:
+                yield Violation(VOUCHED, world.now, "-", f"{cookie.key!r} by {node.name}, its owners are {owners}", cookie.key)
+
+
+def _given_out(people: Sequence[User]) -> Iterator[Cookie]:
+    """Those that browsers have or had. A first copy that came too late for its own create is below what any of them has seen."""
+    for user in people:
+        if user.cookie is not None:
+            yield user.cookie
+        yield from (cookie for cookie, _ in user.old)
 
 
 def unequal(world: World, people: Sequence[User]) -> Iterator[Violation]:
